@@ -1,0 +1,181 @@
+#pragma once
+
+// The part of the pool that lives in a node: its pages, what they hold, and how blocks get here.
+//
+// Prefill nodes, decode nodes and stores each have one. It owns two slabs in registered memory: the
+// executor's arena (tier HBM; on the CPU backend plain memory) and a DRAM tier, in which blocks stay
+// after their arena page is reused. It knows nothing of requests beyond an owner's id and deadline.
+//
+// A page is free, private (written by one owner), or cached (sealed, found by key, shared, read-only).
+// Owners hold pages through PageRef; a page that nobody holds and that is not cached is free again.
+// Pages are promised before they are needed (Reserve), so work that was admitted never waits for
+// memory; cached pages that nobody holds are evicted to keep the promise, least recently used leaf first.
+//
+// Loop-only: all calls, and all callbacks, run on the node's EventLoop. Nothing blocks.
+// PageRefs and PageReservations must be gone before the NodePool is.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/block_key.h"
+#include "common/base/ids.h"
+#include "common/memory/block_header.h"
+#include "common/memory/block_layout.h"
+#include "common/runtime/event_loop.h"
+#include "common/transport/transport.h"
+#include "kvstore/client/peer_directory.h"
+#include "kvstore/core/types.h"
+
+namespace tarn::kvstore {
+
+class NodePool;
+
+// A hold on one arena page: sole and writable while the page is private, shared and read-only once it
+// is cached. Move-only; letting go is the destructor.
+class PageRef {
+ public:
+  PageRef() = default;
+  PageRef(PageRef&& other) noexcept;
+  PageRef& operator=(PageRef&& other) noexcept;
+  ~PageRef();
+
+  explicit operator bool() const { return pool_ != nullptr; }
+  int32_t page() const { return page_; }  // index in the arena: the executor's PageIndex
+  std::span<std::byte> bytes() const;     // header and payload
+  // Where a peer reads this page, valid while it is held (or cached).
+  BlockAddress address() const;
+
+ private:
+  friend class NodePool;
+  PageRef(NodePool* pool, int32_t page) : pool_(pool), page_(page) {}
+  NodePool* pool_ = nullptr;
+  int32_t page_ = -1;
+};
+
+// A promise of pages to one owner, who draws on it. What is left goes back with the object.
+class PageReservation {
+ public:
+  PageReservation() = default;
+  PageReservation(PageReservation&& other) noexcept;
+  PageReservation& operator=(PageReservation&& other) noexcept;
+  ~PageReservation();
+  int remaining() const { return remaining_; }
+
+ private:
+  friend class NodePool;
+  NodePool* pool_ = nullptr;
+  RequestId owner_;
+  absl::Time deadline_ = absl::InfiniteFuture();
+  int remaining_ = 0;
+};
+
+// A block that somebody wants in the arena.
+struct WantedBlock {
+  BlockKey key;
+  uint32_t token_count = 0;          // the layout's, but for a tail
+  std::vector<BlockSource> sources;  // elsewhere, best first; the node's own tiers come before them
+};
+
+struct AcquiredBlock {
+  PageRef page;  // verified; cached, unless it is a tail
+  BlockOrigin origin = BlockOrigin::kLocalHbm;
+};
+
+struct NodePoolOptions {
+  BlockLayout layout;
+  int hbm_pages = 0;
+  int dram_pages = 0;  // 0: no DRAM tier
+  // Keep a copy of each new cached block in the DRAM tier.
+  bool write_through = true;
+};
+
+struct NodePoolStats {
+  int hbm_pages = 0, hbm_free = 0, hbm_cached = 0, hbm_held = 0, hbm_reserved = 0;
+  int dram_pages = 0, dram_free = 0, dram_cached = 0;
+  int leaked = 0;          // held pages and reservations whose owner's deadline has passed
+  int pulls_in_flight = 0;
+  uint64_t hits_hbm = 0, hits_dram = 0, hits_remote = 0, misses = 0;  // blocks
+  uint64_t pulled_bytes = 0, verify_failures = 0, pull_failures = 0;
+  uint64_t evictions_hbm = 0, evictions_dram = 0;
+  double pull_bytes_per_us = 0;  // smoothed; 0: none yet
+};
+
+class NodePool {
+ public:
+  // What happens to the set of blocks that others may pull from here; feeds the inventory stream.
+  using InventoryListener = std::function<void(const InventoryChange&)>;
+  // One entry for each wanted block, in order.
+  using AcquireDone = std::function<void(std::vector<absl::StatusOr<AcquiredBlock>>)>;
+
+  // Allocates the slabs (slow: at start). `loop`, `transport` and `peers` outlive the pool.
+  // RESOURCE_EXHAUSTED says how much memory was asked for.
+  static absl::StatusOr<std::unique_ptr<NodePool>> Create(const NodePoolOptions& options,
+                                                          EventLoop* loop, Transport* transport,
+                                                          PeerDirectory* peers);
+  virtual ~NodePool() = default;
+
+  virtual const BlockLayout& layout() const = 0;
+  // The arena's first byte; pages follow one another. For the executor's KvArena.
+  virtual std::byte* arena() const = 0;
+  // Descriptors of all regions, by index, for the handshake.
+  virtual std::vector<std::string> RegionDescriptors() const = 0;
+
+  // How many leading keys are in this node's own tiers.
+  virtual int MatchLocal(std::span<const BlockKey> keys) const = 0;
+
+  // Promises `pages` to `owner`, who counts as leaking if he still holds any after `deadline`.
+  // RESOURCE_EXHAUSTED: says how many there are and how many are promised.
+  virtual absl::StatusOr<PageReservation> Reserve(RequestId owner, int pages,
+                                                  absl::Time deadline) = 0;
+
+  // A private page with undefined content. The reservation must not be empty.
+  virtual PageRef Allocate(PageReservation& reservation) = 0;
+
+  // A cached block of the arena, held by `owner` now; nothing if the arena does not have it.
+  virtual std::optional<PageRef> HoldCached(PageReservation& reservation, const BlockKey& key) = 0;
+
+  // Brings blocks into the arena: from its own pages, else its DRAM tier, else the sources in turn, all
+  // at the same time. Draws on `reservation` at once, at most one page a block; `done` runs later than
+  // this call, once. A block that no source gives: NOT_FOUND, or the last source's error.
+  // Every page is verified. Destroying the ticket cancels: `done` does not run, pages come back when
+  // transfers have ended.
+  class Ticket {
+   public:
+    virtual ~Ticket() = default;
+  };
+  virtual std::unique_ptr<Ticket> Acquire(PageReservation& reservation,
+                                          std::vector<WantedBlock> wanted, absl::Time deadline,
+                                          AcquireDone done) = 0;
+
+  // What SealBlock must stamp on the payload in `page`. The header may be written on another thread,
+  // while the page is held and private.
+  virtual BlockIdentity IdentityFor(const PageRef& page, const BlockKey& key,
+                                    uint32_t token_count) = 0;
+
+  // Makes a sealed, full, private page findable and announces it. `parent`: the key before it in the
+  // chain. If the key is cached already, the page stays private, and is free when let go.
+  virtual void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) = 0;
+
+  // All blocks that peers may pull now. From then on changes go to `listener`.
+  virtual std::vector<InventoryChange> Inventory(InventoryListener listener) = 0;
+
+  virtual NodePoolStats Stats() const = 0;
+
+ protected:
+  friend class PageRef;
+  friend class PageReservation;
+  virtual void LetGo(int32_t page) = 0;
+  virtual std::span<std::byte> PageBytes(int32_t page) const = 0;
+  virtual BlockAddress PageAddress(int32_t page) const = 0;
+  virtual void GiveBack(PageReservation& reservation) = 0;
+};
+
+}  // namespace tarn::kvstore

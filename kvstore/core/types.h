@@ -1,0 +1,43 @@
+#pragma once
+
+// The pool's plain values. No proto, no I/O: brains, nodes and simulator share them.
+
+#include <cstdint>
+#include <string>
+
+#include "common/base/block_key.h"
+#include "common/base/ids.h"
+
+namespace tarn::kvstore {
+
+enum class Tier : uint8_t { kHbm = 1, kDram = 2, kSsd = 3 };
+
+// Which memory of its node a block lies in, and the use of that memory it belongs to.
+struct BlockAddress {
+  uint32_t region = 0;
+  uint64_t offset = 0;
+  uint64_t epoch = 0;
+  friend bool operator==(const BlockAddress&, const BlockAddress&) = default;
+};
+
+// A block on some node. True when the message was sent; the reader verifies.
+struct BlockSource {
+  NodeId node;
+  Incarnation incarnation;
+  std::string rpc_address;  // for the handshake
+  Tier tier = Tier::kHbm;
+  BlockAddress address;
+};
+
+// Where an acquired block came from.
+enum class BlockOrigin : uint8_t { kLocalHbm, kLocalDram, kRemote };
+
+// One change of what a node holds.
+struct InventoryChange {
+  bool added = true;  // false: removed
+  BlockKey key;
+  Tier tier = Tier::kHbm;
+  BlockAddress address;  // of an added block
+};
+
+}  // namespace tarn::kvstore
