@@ -1,7 +1,7 @@
 #pragma once
 
-// The seam between the router's frontends (gRPC, OpenAI HTTP) and whoever serves a request: tokens in,
-// tokens out, the cluster in between. The fake (fake_gateway.h) answers without a cluster.
+// The seam between the router's frontends (gRPC, OpenAI HTTP) and whoever serves a request: tokens
+// in, tokens out, the cluster in between. The fake (fake_gateway.h) answers without a cluster.
 //
 // Loop-only: calls and callbacks run on the router's EventLoop; nothing blocks.
 
@@ -45,8 +45,8 @@ struct GenerationReport {
   int cached_tokens() const { return local_hbm + local_dram + remote; }
 };
 
-// Whoever asked. Gets tokens, then exactly one of OnFinished and OnFailed; nothing once the Generation
-// is destroyed.
+// Whoever asked. Gets tokens, then exactly one of OnFinished and OnFailed; nothing once the
+// Generation is destroyed.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
