@@ -1,0 +1,62 @@
+#pragma once
+
+// What stands in front of every block's payload, and how a reader checks it (invariant I4).
+//
+// The owner of a page seals a block when its payload is complete; whoever reads the page later, by
+// a one-sided read or from disk, verifies before use. No lock or lease guards the read: if the
+// owner reused the page meanwhile, then key, epoch or checksum do not match, and that is a miss.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "common/base/block_key.h"
+#include "common/memory/block_layout.h"
+
+namespace tarn {
+
+// 64 bytes, little-endian, as in memory. Pages of this process and copies of pages of others.
+struct BlockHeader {
+  static constexpr uint64_t kMagic = 0x314b4c424e524154;  // "TARNBLK1"
+
+  uint64_t magic = 0;
+  BlockKey key;
+  uint64_t layout_fingerprint = 0;
+  uint32_t token_count = 0;  // tokens with KV in this block; fewer than the layout's at a tail
+  uint32_t reserved = 0;
+  uint64_t payload_bytes = 0;
+  uint64_t epoch = 0;     // counts the uses of this page by its owner
+  uint64_t checksum = 0;  // PayloadChecksum of the payload
+};
+static_assert(sizeof(BlockHeader) == 64);
+
+// Checksum of a payload: XXH3-64 of each 4 KiB piece, seeded by the piece's number, then XXH3-64 of
+// the pieces' digests in order. Pieces are independent, so a GPU computes it at memory speed too.
+// The last piece may be short. (XXH3: Yann Collet, github.com/Cyan4973/xxHash.)
+uint64_t PayloadChecksum(std::span<const std::byte> payload);
+
+// What a reader expects of a page.
+struct BlockIdentity {
+  BlockKey key;
+  uint64_t epoch = 0;
+  uint32_t token_count = 0;
+};
+
+// Writes the header of a block whose payload lies complete in `page` (layout.page_bytes() long).
+// The magic is written last.
+void SealBlock(const BlockLayout& layout, const BlockIdentity& identity, std::span<std::byte> page);
+
+// Takes the block out of use: a concurrent one-sided read cannot verify afterwards. Call before
+// the first byte of the page changes.
+void InvalidateBlock(std::span<std::byte> page);
+
+// OK if `page` holds exactly this block, intact. ABORTED: another block or epoch (it was reused).
+// DATA_LOSS: layout or checksum differ.
+absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
+                         std::span<const std::byte> page);
+
+// The header at the start of `page`, unverified.
+const BlockHeader& HeaderOf(std::span<const std::byte> page);
+
+}  // namespace tarn
