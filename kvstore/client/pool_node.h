@@ -1,0 +1,85 @@
+#pragma once
+
+// What every process that holds blocks has, assembled: loop, transport, pool, peers, the directory
+// streams, a gRPC server and the HTTP status pages. Prefill, decode and store add their own services.
+//
+//   ASSIGN_OR_RETURN(auto node, PoolNode::Create(options));     // pages are there
+//   ... make the executor on node->pool()->arena(), and the services on node->loop() ...
+//   RETURN_IF_ERROR(node->Start({&service}, load));             // serves, announces, is ready
+//   ... wait for a signal ...
+//   node->Drain();                                              // leaves the directories
+//   ... end the sessions, on the loop ...
+//   node->Shutdown();                                           // ends calls, then transfers
+//
+// Threads: main thread only, but for the accessors, which are constant after Create. The loop runs from
+// Create until the destructor.
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/server_flags.h"
+#include "common/http/router.h"
+#include "common/metrics/registry.h"
+#include "common/runtime/event_loop.h"
+#include "kvstore/client/node_pool.h"
+#include "proto/common.pb.h"
+
+namespace tarn::kvstore {
+
+struct PoolNodeOptions {
+  std::string node_id;
+  v1::Role role = v1::ROLE_UNSPECIFIED;
+  // What others are told to compare and to show; its layout is the pool's.
+  v1::ModelDescriptor model;
+  ServerFlags server;
+  // What peers dial instead of the listen address' host, where that is not theirs ("0.0.0.0").
+  std::string advertise_host;
+  std::vector<std::string> directories;  // "host:port"
+  int hbm_pages = 0;
+  uint64_t dram_bytes = 0;  // rounded down to whole pages; 0: no DRAM tier
+  Tier arena_tier = Tier::kHbm;  // stores: kDram
+  std::string transports;        // UCX's list of transports ("tcp"); empty: all
+};
+
+class PoolNode {
+ public:
+  using LoadSource = std::function<v1::NodeLoad()>;
+
+  // INVALID_ARGUMENT names the option. RESOURCE_EXHAUSTED: the slabs do not fit.
+  static absl::StatusOr<std::unique_ptr<PoolNode>> Create(PoolNodeOptions options);
+  virtual ~PoolNode() = default;
+
+  virtual EventLoop* loop() = 0;
+  virtual NodePool* pool() = 0;  // loop-only, as it says
+  virtual metrics::Registry& registry() = 0;
+  // Pages beside /health, /ready and /metrics; before Start.
+  virtual HttpRouter& http() = 0;
+  // The addresses are known after Start.
+  virtual const v1::NodeInfo& info() const = 0;
+
+  // Serves `services` (borrowed until Shutdown) beside Pool, health and reflection; pulls a probe block
+  // through the transport; then joins the directories and writes the ready file. `load` fills in what
+  // the role knows; the pool's own figures are put in afterwards. It runs on the loop.
+  virtual absl::Status Start(std::vector<grpc::Service*> services, LoadSource load) = 0;
+
+  // Whether /ready says so. OK after Start, UNAVAILABLE while draining. Thread-safe.
+  virtual absl::Status Ready() const = 0;
+
+  // Says goodbye to the directories (so that nothing new comes) and turns /ready off. Blocks, bounded.
+  virtual void Drain() = 0;
+  // Drain, if that was not done; then ends the RPC server (running calls get `grace`), waits until no
+  // transfer is under way, stops HTTP, removes the ready file. Blocks, bounded. The role's sessions, with
+  // their PageRefs, must be destroyed on the loop afterwards or before, then this object.
+  virtual void Shutdown(absl::Duration grace) = 0;
+
+  // Runs `task` on the loop and waits for it. Not on the loop.
+  void RunOnLoop(const std::function<void()>& task);
+};
+
+}  // namespace tarn::kvstore

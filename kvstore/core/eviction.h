@@ -1,0 +1,39 @@
+#pragma once
+
+// Which block goes when a page is needed: the seam for eviction policies.
+//
+// A policy sees the life of every cached block of one tier: when it came, each use, when it went. Its
+// owner (BlockTable) says which blocks may go; the policy says which of those goes first.
+// Pure and thread-compatible. Deterministic: equal calls give equal victims.
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/time/time.h"
+#include "common/base/block_key.h"
+
+namespace tarn::kvstore {
+
+enum class Evictable : uint8_t {
+  kNever,        // somebody holds it, or it has a child that could go before it
+  kReluctantly,  // nobody holds it, but all its children are held: only when nothing else is left
+  kFreely,       // nobody holds it, and it has no child
+};
+
+class EvictionPolicy {
+ public:
+  virtual ~EvictionPolicy() = default;
+
+  // A block came into `page`. It may not go until Allow says so.
+  virtual void Insert(int32_t page, const BlockKey& key, absl::Time now) = 0;
+  // The block was used.
+  virtual void Touch(int32_t page, absl::Time now) = 0;
+  virtual void Allow(int32_t page, Evictable evictable) = 0;
+  // The block has gone.
+  virtual void Erase(int32_t page) = 0;
+
+  // Who goes next: of kFreely as long as there are any, then of kReluctantly. Nothing if all are kNever.
+  virtual std::optional<int32_t> Victim(absl::Time now) const = 0;
+};
+
+}  // namespace tarn::kvstore
