@@ -276,7 +276,7 @@ TEST(RealEventLoop, ATaskMayPostFromItsDestructor) {
       loop.Post([] { FAIL(); });
     }
   };
-  auto owned = std::make_shared<PostsAtDeath>(loop);
+  auto owned = std::shared_ptr<PostsAtDeath>(new PostsAtDeath{loop});
   loop.PostAfter(absl::Hours(1), [owned = std::move(owned)] { FAIL(); });
   loop.Stop();
 }
