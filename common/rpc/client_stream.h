@@ -18,6 +18,29 @@
 
 namespace tarn {
 
+// A running server stream: dropping the handle on the loop, or Cancel, ends it.
+class Reader {
+ public:
+  virtual ~Reader() = default;
+  // Thread-safe. on_closed follows with CANCELLED, or what came first.
+  virtual void Cancel() = 0;
+};
+
+namespace internal {
+
+template <typename Core>
+class ReaderHandle : public Reader {
+ public:
+  explicit ReaderHandle(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  ~ReaderHandle() override { core_->Detach(); }
+  void Cancel() override { core_->Cancel(absl::CancelledError("cancelled by the client")); }
+
+ private:
+  const std::shared_ptr<Core> core_;
+};
+
+}  // namespace internal
+
 // Starts the call; messages may be sent at once. A peer that is not there gives on_closed with
 // UNAVAILABLE. `loop` must outlive the call: wait for on_closed, or stop the loop after the
 // channel's last user. The stub may go earlier.
@@ -32,19 +55,18 @@ std::shared_ptr<Stream<Out>> OpenStream(
       loop, options, std::move(handler));
 }
 
-// A running server stream: dropping the handle on the loop, or Cancel, ends it.
-class Reader {
- public:
-  virtual ~Reader() = default;
-  // Thread-safe. on_closed follows with CANCELLED, or what came first.
-  virtual void Cancel() = 0;
-};
-
 template <typename Async, typename Base, typename Request, typename In>
 std::shared_ptr<Reader> OpenReader(Async* async,
                                    void (Base::*method)(grpc::ClientContext*, const Request*,
                                                         grpc::ClientReadReactor<In>*),
-                                   Request request, EventLoop& loop, const StreamOptions& options,
-                                   StreamHandler<In> handler);
+                                   const Request& request, EventLoop& loop,
+                                   const StreamOptions& options, StreamHandler<In> handler) {
+  auto core = internal::ClientReader<In>::Start(
+      [&](grpc::ClientContext* context, grpc::ClientReadReactor<In>* reactor) {
+        (async->*method)(context, &request, reactor);
+      },
+      loop, options, std::move(handler));
+  return std::make_shared<internal::ReaderHandle<internal::ClientReader<In>>>(std::move(core));
+}
 
 }  // namespace tarn

@@ -4,8 +4,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -14,6 +17,39 @@
 #include "common/runtime/event_loop.h"
 
 namespace tarn {
+
+namespace internal {
+
+template <typename Response>
+struct UnaryCall {
+  grpc::ClientContext context;
+  Response response;
+};
+
+// Finishes one call on the server's side, once.
+template <typename Response>
+class UnaryAnswer {
+ public:
+  UnaryAnswer(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
+              Response* response)
+      : context_(context), reactor_(reactor), response_(response) {}
+  ~UnaryAnswer() { Finish(absl::UnavailableError("the server has dropped the call")); }
+
+  void Finish(absl::StatusOr<Response> answer) {
+    if (finished_.exchange(true)) return;
+    if (answer.ok()) *response_ = *std::move(answer);
+    AddRetryAfter(answer.status(), *context_);
+    reactor_->Finish(ToGrpcStatus(answer.status()));
+  }
+
+ private:
+  grpc::CallbackServerContext* const context_;
+  grpc::ServerUnaryReactor* const reactor_;
+  Response* const response_;
+  std::atomic<bool> finished_{false};
+};
+
+}  // namespace internal
 
 // Asks for an early end of a call; `done` still runs, with CANCELLED or the outcome.
 // Thread-safe; may be kept or dropped as one likes.
@@ -27,8 +63,19 @@ template <typename Async, typename Base, typename Request, typename Response>
 CancelCall CallUnary(Async* async,
                      void (Base::*method)(grpc::ClientContext*, const Request*, Response*,
                                           std::function<void(grpc::Status)>),
-                     Request request, absl::Duration timeout, EventLoop& loop,
-                     std::type_identity_t<std::function<void(absl::StatusOr<Response>)>> done);
+                     const Request& request, absl::Duration timeout, EventLoop& loop,
+                     std::type_identity_t<std::function<void(absl::StatusOr<Response>)>> done) {
+  auto call = std::make_shared<internal::UnaryCall<Response>>();
+  call->context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(timeout));
+  (async->*method)(
+      &call->context, &request, &call->response,
+      [call, &loop, done = std::move(done)](grpc::Status status) {
+        loop.Post([call, done, result = FromGrpcStatus(status, call->context)] {
+          done(result.ok() ? absl::StatusOr<Response>(std::move(call->response)) : result);
+        });
+      });
+  return [call] { call->context.TryCancel(); };
+}
 
 // The answer to a unary call. Copies mean the same call; the first answer counts, from any thread.
 // If all copies go without one, the caller gets UNAVAILABLE.
@@ -46,6 +93,14 @@ using UnaryReply = std::function<void(absl::StatusOr<Response>)>;
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* HandleUnary(
     grpc::CallbackServerContext* context, EventLoop& loop, const Request* request,
-    Response* response, std::function<void(const Request&, UnaryReply<Response>)> handle);
+    Response* response, std::function<void(const Request&, UnaryReply<Response>)> handle) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  auto answer = std::make_shared<internal::UnaryAnswer<Response>>(context, reactor, response);
+  loop.Post([request, answer, handle = std::move(handle)] {
+    handle(*request,
+           [answer](absl::StatusOr<Response> result) { answer->Finish(std::move(result)); });
+  });
+  return reactor;
+}
 
 }  // namespace tarn
