@@ -1,0 +1,78 @@
+#pragma once
+
+// How long a request would take on a node, from what the nodes measured. Pure.
+//
+// All in microseconds as doubles: they are sums and products of measured rates, and are compared.
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "router/policy/cluster_view.h"
+
+namespace tarn::router {
+
+// The unit of KV in this cluster.
+struct BlockShape {
+  int tokens = 0;
+  double bytes = 0;
+};
+
+// What holds for a node that has not measured something itself.
+struct Rates {
+  double prefill_us_per_token = 0;
+  double step_us = 0;
+  double pull_bytes_per_us = 0;
+};
+
+// Where nothing at all was measured: a small model on a CPU node. They only rank nodes until the
+// first requests have run.
+inline constexpr Rates kUnmeasured = {
+    .prefill_us_per_token = 1000, .step_us = 50'000, .pull_bytes_per_us = 1000};
+
+// Copying from a node's own DRAM tier to its pages: one core's memcpy.
+inline constexpr double kLocalCopyBytesPerUs = 10'000;
+// What pulling costs before the first byte: handshake done, one round trip, verification.
+inline constexpr double kPullStartUs = 200;
+
+// Means over the nodes of `role` that have measured; kUnmeasured where none has.
+Rates PriorRates(const ClusterView& view, NodeRole role);
+// The node's own measurements, and `prior` for the rest.
+Rates RatesOf(const NodeView& node, const Rates& prior);
+
+// How many leading blocks of the prompt are where, seen from one node.
+struct Holdings {
+  int local_hbm = 0;
+  int local = 0;     // in any own tier; includes local_hbm
+  int anywhere = 0;  // on the node or elsewhere; includes local
+};
+
+// Time to the first token and its parts.
+struct PrefillPrediction {
+  double queue_us = 0;
+  double fetch_us = 0;
+  double compute_us = 0;
+  int64_t compute_tokens = 0;
+  // Leading blocks that the node takes from its own tiers, and those it should pull after them.
+  int local_blocks = 0;
+  int pull_blocks = 0;
+  double total_us() const { return queue_us + fetch_us + compute_us; }
+};
+
+// A remote prefix is taken only if pulling it is predicted cheaper than computing it.
+// `tokens` > 0: length of what is prefilled, of which at least the last token is computed.
+PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const Holdings& holdings,
+                                 int64_t tokens, const BlockShape& block, absl::Time now);
+
+// What joining a decode node costs: bringing over the blocks that it lacks, then steps.
+struct DecodePrediction {
+  double handover_us = 0;
+  double step_us = 0;  // with this request in the batch
+  // The time of a short answer, by which nodes are compared.
+  double total_us() const { return handover_us + kNominalTokens * step_us; }
+  static constexpr double kNominalTokens = 64;
+};
+
+DecodePrediction PredictDecode(const NodeView& node, const Rates& rates, int local_blocks,
+                               int64_t tokens, const BlockShape& block);
+
+}  // namespace tarn::router
