@@ -8,6 +8,7 @@
 // And of a server stream: OpenReader, with a request instead of messages to send.
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/support/client_callback.h>
 
 #include <memory>
 #include <utility>

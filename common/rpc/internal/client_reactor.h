@@ -3,6 +3,7 @@
 // The gRPC reactors behind client_stream.h.
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/support/client_callback.h>
 
 #include <memory>
 #include <string>
