@@ -72,7 +72,8 @@ def tarn_proto(name, src, deps = [], grpc = True, **kwargs):
     kinds = [".pb"] + ([".grpc.pb"] if grpc else [])
     hdrs = [stem + kind + ".h" for kind in kinds]
     srcs = [stem + kind + ".cc" for kind in kinds]
-    plugin = quiet = ""
+    plugin = ""
+    quiet = ""
     if grpc:
         # Every callback service hides the synchronous methods it inherits: -Woverloaded-virtual
         # would refuse them all, but not in a system header.
