@@ -102,6 +102,10 @@ void SealBlock(const BlockLayout& layout, const BlockIdentity& identity,
   MagicOf(header).store(BlockHeader::kMagic, std::memory_order_release);
 }
 
+void RestampBlock(std::span<std::byte> page, uint64_t epoch) {
+  MutableHeaderOf(page).epoch = epoch;
+}
+
 void InvalidateBlock(std::span<std::byte> page) {
   MagicOf(MutableHeaderOf(page)).store(0, std::memory_order_relaxed);
   // A release store orders what is before it; here what follows must not become visible earlier.

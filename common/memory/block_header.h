@@ -47,6 +47,9 @@ struct BlockIdentity {
 // The magic is written last.
 void SealBlock(const BlockLayout& layout, const BlockIdentity& identity, std::span<std::byte> page);
 
+// Makes a verified copy of a block that lies in `page` this page's own, under its epoch here.
+void RestampBlock(std::span<std::byte> page, uint64_t epoch);
+
 // Takes the block out of use: a concurrent one-sided read cannot verify afterwards. Call before
 // the first byte of the page changes.
 void InvalidateBlock(std::span<std::byte> page);

@@ -3,13 +3,15 @@
 // The part of the pool that lives in a node: its pages, what they hold, and how blocks get here.
 //
 // Prefill nodes, decode nodes and stores each have one. It owns two slabs in registered memory: the
-// executor's arena (tier HBM; on the CPU backend plain memory) and a DRAM tier, in which blocks stay
-// after their arena page is reused. It knows nothing of requests beyond an owner's id and deadline.
+// executor's arena (tier HBM; on the CPU backend plain memory) and a DRAM tier, in which blocks
+// stay after their arena page is reused. It knows nothing of requests beyond an owner's id and
+// deadline.
 //
-// A page is free, private (written by one owner), or cached (sealed, found by key, shared, read-only).
-// Owners hold pages through PageRef; a page that nobody holds and that is not cached is free again.
-// Pages are promised before they are needed (Reserve), so work that was admitted never waits for
-// memory; cached pages that nobody holds are evicted to keep the promise, least recently used leaf first.
+// A page is free, private (written by one owner), or cached (sealed, found by key, shared,
+// read-only). Owners hold pages through PageRef; a page that nobody holds and that is not cached is
+// free again. Pages are promised before they are needed (Reserve), so work that was admitted never
+// waits for memory; cached pages that nobody holds are evicted to keep the promise, least recently
+// used leaf first.
 //
 // Loop-only: all calls, and all callbacks, run on the node's EventLoop. Nothing blocks.
 // PageRefs and PageReservations must be gone before the NodePool is.
@@ -38,8 +40,8 @@ namespace tarn::kvstore {
 
 class NodePool;
 
-// A hold on one arena page: sole and writable while the page is private, shared and read-only once it
-// is cached. Move-only; letting go is the destructor.
+// A hold on one arena page: sole and writable while the page is private, shared and read-only once
+// it is cached. Move-only; letting go is the destructor.
 class PageRef {
  public:
   PageRef() = default;
@@ -55,9 +57,11 @@ class PageRef {
 
  private:
   friend class NodePool;
-  PageRef(NodePool* pool, int32_t page) : pool_(pool), page_(page) {}
+  PageRef(NodePool* pool, int32_t page, absl::Time deadline)
+      : pool_(pool), page_(page), deadline_(deadline) {}
   NodePool* pool_ = nullptr;
   int32_t page_ = -1;
+  absl::Time deadline_ = absl::InfiniteFuture();
 };
 
 // A promise of pages to one owner, who draws on it. What is left goes back with the object.
@@ -67,14 +71,13 @@ class PageReservation {
   PageReservation(PageReservation&& other) noexcept;
   PageReservation& operator=(PageReservation&& other) noexcept;
   ~PageReservation();
-  int remaining() const { return remaining_; }
+  int remaining() const;
 
  private:
   friend class NodePool;
+  PageReservation(NodePool* pool, uint64_t id) : pool_(pool), id_(id) {}
   NodePool* pool_ = nullptr;
-  RequestId owner_;
-  absl::Time deadline_ = absl::InfiniteFuture();
-  int remaining_ = 0;
+  uint64_t id_ = 0;  // the pool keeps the count: what an Acquire does not use comes back
 };
 
 // A block that somebody wants in the arena.
@@ -82,6 +85,7 @@ struct WantedBlock {
   BlockKey key;
   uint32_t token_count = 0;          // the layout's, but for a tail
   std::vector<BlockSource> sources;  // elsewhere, best first; the node's own tiers come before them
+  std::optional<BlockKey> parent;    // the key before it in the chain, if known: orders eviction
 };
 
 struct AcquiredBlock {
@@ -95,13 +99,17 @@ struct NodePoolOptions {
   int dram_pages = 0;  // 0: no DRAM tier
   // Keep a copy of each new cached block in the DRAM tier.
   bool write_through = true;
+  // How many such copies run at a time. Each holds its arena page meanwhile.
+  int max_copies = 4;
+  // What the arena's blocks are announced as. A store has no HBM: its arena is kDram.
+  Tier arena_tier = Tier::kHbm;
 };
 
 struct NodePoolStats {
   int hbm_pages = 0, hbm_free = 0, hbm_cached = 0, hbm_held = 0, hbm_reserved = 0;
   int dram_pages = 0, dram_free = 0, dram_cached = 0;
-  int leaked = 0;          // held pages and reservations whose owner's deadline has passed
-  int pulls_in_flight = 0;
+  int leaked = 0;           // held pages and reservations whose owner's deadline has passed
+  int pulls_in_flight = 0;  // blocks on their way into the arena or the DRAM tier
   uint64_t hits_hbm = 0, hits_dram = 0, hits_remote = 0, misses = 0;  // blocks
   uint64_t pulled_bytes = 0, verify_failures = 0, pull_failures = 0;
   uint64_t evictions_hbm = 0, evictions_dram = 0;
@@ -139,13 +147,17 @@ class NodePool {
   // A private page with undefined content. The reservation must not be empty.
   virtual PageRef Allocate(PageReservation& reservation) = 0;
 
-  // A cached block of the arena, held by `owner` now; nothing if the arena does not have it.
+  // A cached block of the arena, held by the reservation's owner now. Draws a page on the
+  // reservation if nobody held the block yet. Nothing if the arena does not have it, or the
+  // reservation is empty.
   virtual std::optional<PageRef> HoldCached(PageReservation& reservation, const BlockKey& key) = 0;
 
-  // Brings blocks into the arena: from its own pages, else its DRAM tier, else the sources in turn, all
-  // at the same time. Draws on `reservation` at once, at most one page a block; `done` runs later than
+  // Brings blocks into the arena: from its own pages, else its DRAM tier, else the sources in turn,
+  // all at the same time. Draws on `reservation` at once, at most one page a block; pages that are
+  // not used in the end go back to it (if it is still there) before `done`, which runs later than
   // this call, once. A block that no source gives: NOT_FOUND, or the last source's error.
-  // Every page is verified. Destroying the ticket cancels: `done` does not run, pages come back when
+  // DEADLINE_EXCEEDED: not here by `deadline`. RESOURCE_EXHAUSTED: the reservation was empty. Every
+  // page is verified. Destroying the ticket cancels: `done` does not run, pages come back when
   // transfers have ended.
   class Ticket {
    public:
@@ -155,13 +167,13 @@ class NodePool {
                                           std::vector<WantedBlock> wanted, absl::Time deadline,
                                           AcquireDone done) = 0;
 
-  // What SealBlock must stamp on the payload in `page`. The header may be written on another thread,
-  // while the page is held and private.
+  // What SealBlock must stamp on the payload in `page`. The header may be written on another
+  // thread, while the page is held and private.
   virtual BlockIdentity IdentityFor(const PageRef& page, const BlockKey& key,
                                     uint32_t token_count) = 0;
 
-  // Makes a sealed, full, private page findable and announces it. `parent`: the key before it in the
-  // chain. If the key is cached already, the page stays private, and is free when let go.
+  // Makes a sealed, full, private page findable and announces it. `parent`: the key before it in
+  // the chain. If the key is cached already, the page stays private, and is free when let go.
   virtual void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) = 0;
 
   // All blocks that peers may pull now. From then on changes go to `listener`.
@@ -172,10 +184,16 @@ class NodePool {
  protected:
   friend class PageRef;
   friend class PageReservation;
-  virtual void LetGo(int32_t page) = 0;
+  // For implementations: the only makers of refs and reservations.
+  PageRef MakeRef(int32_t page, absl::Time deadline) { return PageRef(this, page, deadline); }
+  PageReservation MakeReservation(uint64_t id) { return PageReservation(this, id); }
+  static uint64_t IdOf(const PageReservation& reservation) { return reservation.id_; }
+
+  virtual void LetGo(int32_t page, absl::Time deadline) = 0;
   virtual std::span<std::byte> PageBytes(int32_t page) const = 0;
   virtual BlockAddress PageAddress(int32_t page) const = 0;
-  virtual void GiveBack(PageReservation& reservation) = 0;
+  virtual int Remaining(uint64_t reservation) const = 0;
+  virtual void GiveBack(uint64_t reservation) = 0;
 };
 
 }  // namespace tarn::kvstore

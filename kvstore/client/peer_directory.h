@@ -1,6 +1,7 @@
 #pragma once
 
-// Finds the transport's peer behind a block's source: the handshake, made once for each life of a node.
+// Finds the transport's peer behind a block's source: the handshake, made once for each life of a
+// node.
 
 #include <functional>
 
@@ -16,8 +17,9 @@ class PeerDirectory {
   using Done = std::function<void(absl::StatusOr<PeerId>)>;
   virtual ~PeerDirectory() = default;
 
-  // `done` runs on the loop, possibly within this call where the peer is known. UNAVAILABLE: cannot be
-  // reached, or is in another life by now. FAILED_PRECONDITION: model or layout differs (says which).
+  // `done` runs on the loop, possibly within this call where the peer is known. UNAVAILABLE: cannot
+  // be reached, or is in another life by now. FAILED_PRECONDITION: model or layout differs (says
+  // which).
   virtual void Resolve(const BlockSource& source, absl::Time deadline, Done done) = 0;
 
   // A read from the peer failed as UNAVAILABLE: the next Resolve makes a new handshake.

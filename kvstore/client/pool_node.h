@@ -1,7 +1,8 @@
 #pragma once
 
 // What every process that holds blocks has, assembled: loop, transport, pool, peers, the directory
-// streams, a gRPC server and the HTTP status pages. Prefill, decode and store add their own services.
+// streams, a gRPC server and the HTTP status pages. Prefill, decode and store add their own
+// services.
 //
 //   ASSIGN_OR_RETURN(auto node, PoolNode::Create(options));     // pages are there
 //   ... make the executor on node->pool()->arena(), and the services on node->loop() ...
@@ -11,8 +12,8 @@
 //   ... end the sessions, on the loop ...
 //   node->Shutdown();                                           // ends calls, then transfers
 //
-// Threads: main thread only, but for the accessors, which are constant after Create. The loop runs from
-// Create until the destructor.
+// Threads: main thread only, but for the accessors, which are constant after Create. The loop runs
+// from Create until the destructor.
 
 #include <grpcpp/grpcpp.h>
 
@@ -42,7 +43,7 @@ struct PoolNodeOptions {
   std::string advertise_host;
   std::vector<std::string> directories;  // "host:port"
   int hbm_pages = 0;
-  uint64_t dram_bytes = 0;  // rounded down to whole pages; 0: no DRAM tier
+  uint64_t dram_bytes = 0;       // rounded down to whole pages; 0: no DRAM tier
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   std::string transports;        // UCX's list of transports ("tcp"); empty: all
 };
@@ -63,19 +64,21 @@ class PoolNode {
   // The addresses are known after Start.
   virtual const v1::NodeInfo& info() const = 0;
 
-  // Serves `services` (borrowed until Shutdown) beside Pool, health and reflection; pulls a probe block
-  // through the transport; then joins the directories and writes the ready file. `load` fills in what
-  // the role knows; the pool's own figures are put in afterwards. It runs on the loop.
+  // Serves `services` (borrowed until Shutdown) beside Pool, health and reflection; pulls a probe
+  // block through the transport; then joins the directories and writes the ready file. `load` fills
+  // in what the role knows; the pool's own figures are put in afterwards. It runs on the loop.
   virtual absl::Status Start(std::vector<grpc::Service*> services, LoadSource load) = 0;
 
   // Whether /ready says so. OK after Start, UNAVAILABLE while draining. Thread-safe.
   virtual absl::Status Ready() const = 0;
 
-  // Says goodbye to the directories (so that nothing new comes) and turns /ready off. Blocks, bounded.
+  // Says goodbye to the directories (so that nothing new comes) and turns /ready off. Blocks,
+  // bounded.
   virtual void Drain() = 0;
-  // Drain, if that was not done; then ends the RPC server (running calls get `grace`), waits until no
-  // transfer is under way, stops HTTP, removes the ready file. Blocks, bounded. The role's sessions, with
-  // their PageRefs, must be destroyed on the loop afterwards or before, then this object.
+  // Drain, if that was not done; then ends the RPC server (running calls get `grace`), waits until
+  // no transfer is under way, stops HTTP, removes the ready file. Blocks, bounded. The role's
+  // sessions, with their PageRefs, must be destroyed on the loop afterwards or before, then this
+  // object.
   virtual void Shutdown(absl::Duration grace) = 0;
 
   // Runs `task` on the loop and waits for it. Not on the loop.

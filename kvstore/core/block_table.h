@@ -2,9 +2,10 @@
 
 // The brain of one tier on one node: what each page holds, who may have it, and which page is next.
 //
-// A page is free, private (one owner writes it) or cached (found by key, shared, read-only). A cached
-// page that nobody holds is evictable. Promises: Reserve sets pages aside among the free and evictable
-// ones, and no call lets that number sink below the promises, so a promised page is always there.
+// A page is free, private (one owner writes it) or cached (found by key, shared, read-only). A
+// cached page that nobody holds is evictable. Promises: Reserve sets pages aside among the free and
+// evictable ones, and no call lets that number sink below the promises, so a promised page is
+// always there.
 //
 // Children first: a block goes before its parent. One exception keeps the promises: a parent whose
 // children are all held, while it is not, goes when nothing else can.

@@ -2,9 +2,9 @@
 
 // Which block goes when a page is needed: the seam for eviction policies.
 //
-// A policy sees the life of every cached block of one tier: when it came, each use, when it went. Its
-// owner (BlockTable) says which blocks may go; the policy says which of those goes first.
-// Pure and thread-compatible. Deterministic: equal calls give equal victims.
+// A policy sees the life of every cached block of one tier: when it came, each use, when it went.
+// Its owner (BlockTable) says which blocks may go; the policy says which of those goes first. Pure
+// and thread-compatible. Deterministic: equal calls give equal victims.
 
 #include <cstdint>
 #include <optional>
@@ -32,7 +32,8 @@ class EvictionPolicy {
   // The block has gone.
   virtual void Erase(int32_t page) = 0;
 
-  // Who goes next: of kFreely as long as there are any, then of kReluctantly. Nothing if all are kNever.
+  // Who goes next: of kFreely as long as there are any, then of kReluctantly. Nothing if all are
+  // kNever.
   virtual std::optional<int32_t> Victim(absl::Time now) const = 0;
 };
 

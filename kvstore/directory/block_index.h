@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/types/span.h"
 #include "kvstore/core/types.h"
 
 namespace tarn::kvstore {
@@ -38,7 +37,7 @@ class BlockIndex {
   void Join(const IndexedNode& node);
   // Forgets the node and all its blocks, if it is in this life.
   void Leave(const NodeId& node, Incarnation incarnation);
-  // Drops the node's blocks: a snapshot follows.
+  // Drops the node's blocks: a snapshot follows. Walks the whole index, so it is for rare events.
   void Clear(const NodeId& node);
   // Unknown nodes are ignored.
   void Apply(const NodeId& node, const InventoryChange& change);
@@ -48,8 +47,17 @@ class BlockIndex {
   // All places where `key` is, HBM first, then by NodeId; those of `except` left out.
   std::vector<BlockSource> Sources(const BlockKey& key, const NodeId& except = NodeId()) const;
 
-  size_t block_count() const;  // distinct keys
-  size_t BlocksOf(const NodeId& node) const;
+  // How many nodes have `key` in any tier, `except` not counted.
+  int HoldersOf(const BlockKey& key, const NodeId& except = NodeId()) const;
+
+  // Calls `visit(key)` for each distinct key, in no order that means anything.
+  template <typename Visit>
+  void ForEachBlock(Visit visit) const {
+    for (const auto& [key, entries] : blocks_) visit(key);
+  }
+
+  size_t block_count() const;                 // distinct keys
+  size_t BlocksOf(const NodeId& node) const;  // entries: a block in two tiers counts twice
 
  private:
   struct Entry {
@@ -63,6 +71,8 @@ class BlockIndex {
     bool present = false;
   };
   const Node* Find(const NodeId& node) const;
+  void Add(uint32_t number, const InventoryChange& change);
+  void Remove(uint32_t number, const InventoryChange& change);
 
   std::map<NodeId, uint32_t> node_numbers_;
   std::vector<Node> nodes_;

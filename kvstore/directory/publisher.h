@@ -2,8 +2,9 @@
 
 // Tells directories what this node holds and how loaded it is.
 //
-// One stream to each directory, each with its own numbers: a snapshot first, then what changed, batched
-// for a few milliseconds. A lost stream is opened again after at most a second, with a new snapshot.
+// One stream to each directory, each with its own numbers: a snapshot first, then what changed,
+// batched for a few milliseconds. A lost stream is opened again after at most a second, with a new
+// snapshot.
 //
 // Loop-only, construction and destruction too. Nothing blocks.
 

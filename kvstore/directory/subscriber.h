@@ -3,9 +3,9 @@
 // A directory's view of the cluster, kept up to date in this process: who is there, how loaded, and
 // who holds which block.
 //
-// Follows one of several directories. When that one is lost, the last state stays in use until another
-// has sent all it knows; then that state replaces it at once. So a restart of a directory shows as
-// nothing, and a cluster that has changed meanwhile as the difference.
+// Follows one of several directories. When that one is lost, the last state stays in use until
+// another has sent all it knows; then that state replaces it at once. So a restart of a directory
+// shows as nothing, and a cluster that has changed meanwhile as the difference.
 //
 // Loop-only, construction and destruction too; callbacks run on the loop. Nothing blocks.
 
@@ -25,7 +25,7 @@ namespace tarn::kvstore {
 
 struct ClusterNode {
   v1::NodeInfo info;
-  v1::NodeLoad load;                        // empty until the node has sent some
+  v1::NodeLoad load;                          // empty until the node has sent some
   absl::Time load_at = absl::InfinitePast();  // when it came here
 };
 
@@ -40,6 +40,8 @@ struct ClusterListener {
   std::function<void(const ClusterNode&)> on_joined;
   std::function<void(const NodeId&, Incarnation)> on_left;
   std::function<void(const ClusterNode&)> on_load;
+  // Some node has this block now, as far as index() knows; at a new state, once for each block.
+  std::function<void(const BlockKey&)> on_block;
 };
 
 class DirectorySubscriber {

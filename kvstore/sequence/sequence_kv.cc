@@ -5,9 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "common/base/status.h"
-
 namespace tarn::kvstore {
 namespace {
 
@@ -76,26 +73,19 @@ std::vector<TokenRange> SequenceKv::Missing() const {
   return missing;
 }
 
-absl::Status SequenceKv::AllocatePage(int block) {
-  if (pages_[block]) return absl::OkStatus();
-  if (reservation_.remaining() == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("no page is left of the reservation for block ", block));
-  }
+void SequenceKv::AllocatePage(int block) {
+  if (pages_[block]) return;
   pages_[block] = pool_->Allocate(reservation_);
   page_indices_[block] = pages_[block].page();
-  return absl::OkStatus();
 }
 
 TokenRange SequenceKv::BlocksOf(TokenRange range) const {
   return {range.begin / block_tokens_, CeilDiv(range.end, block_tokens_)};
 }
 
-absl::StatusOr<SequenceSpan> SequenceKv::Span(TokenRange range) {
+SequenceSpan SequenceKv::Span(TokenRange range) {
   const TokenRange blocks = BlocksOf(range);
-  for (int block = blocks.begin; block < blocks.end; ++block) {
-    RETURN_IF_ERROR(AllocatePage(block));
-  }
+  for (int block = blocks.begin; block < blocks.end; ++block) AllocatePage(block);
   SequenceSpan span;
   span.tokens = tokens().subspan(range.begin, range.size());
   span.position = range.begin;

@@ -15,7 +15,6 @@
 #include <span>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "common/base/block_key.h"
 #include "common/memory/block_header.h"
 #include "kvstore/client/node_pool.h"
@@ -46,6 +45,7 @@ class SequenceKv {
 
   std::span<const TokenId> tokens() const { return tokens_; }
   int length() const { return static_cast<int>(tokens_.size()); }
+  int block_tokens() const { return block_tokens_; }
   // A sampled token: its KV is missing.
   void Append(TokenId token);
 
@@ -72,9 +72,10 @@ class SequenceKv {
   // Ranges of tokens without KV, ascending, apart from each other.
   std::vector<TokenRange> Missing() const;
 
-  // For the executor: the tokens of `range`, computed into pages that are allocated here where
-  // needed. UNAVAILABLE: the pool has no page for a block that was lost.
-  absl::StatusOr<SequenceSpan> Span(TokenRange range);
+  // For the executor: the tokens of `range`, to be computed into pages that are allocated here
+  // where needed. All in front of `range` is here. The reservation holds a page for each block that
+  // is not.
+  SequenceSpan Span(TokenRange range);
   // The blocks that `range` completes; with `tail` also the sequence's last block, full or not.
   std::vector<UnsealedBlock> Seals(TokenRange range, bool tail) const;
   // The step over `range` succeeded and its seals are written: publishes the full blocks.
@@ -83,7 +84,7 @@ class SequenceKv {
  private:
   TokenRange BlocksOf(TokenRange range) const;
   bool Completes(int block, TokenRange range) const;
-  absl::Status AllocatePage(int block);
+  void AllocatePage(int block);
   void ExtendKeys();
 
   NodePool* const pool_;

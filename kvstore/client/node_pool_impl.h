@@ -1,0 +1,154 @@
+#pragma once
+
+// The NodePool: arena, DRAM tier, fills of arena pages, copies into DRAM. See node_pool.h.
+//
+// A fill brings one block into one arena page. It is made once for all who want the block at a
+// time. Each waiter has put in one promise; the first one's became the page, the others' lie in the
+// table. So a fill with n waiters owns n promises when its page is let go at the end, whatever the
+// outcome: what each waiter then gets (a hold, or its promise back) is the same few lines for
+// success and failure.
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "kvstore/client/block_pull.h"
+#include "kvstore/client/node_pool.h"
+#include "kvstore/client/promises.h"
+#include "kvstore/client/tier_pages.h"
+#include "kvstore/core/rate_meter.h"
+
+namespace tarn::kvstore {
+
+class NodePoolImpl : public NodePool {
+ public:
+  static absl::StatusOr<std::unique_ptr<NodePool>> Create(const NodePoolOptions& options,
+                                                          EventLoop* loop, Transport* transport,
+                                                          PeerDirectory* peers);
+  ~NodePoolImpl() override;
+
+  const BlockLayout& layout() const override { return options_.layout; }
+  std::byte* arena() const override { return arena_->memory()->bytes().data(); }
+  std::vector<std::string> RegionDescriptors() const override;
+  int MatchLocal(std::span<const BlockKey> keys) const override;
+  absl::StatusOr<PageReservation> Reserve(RequestId owner, int pages, absl::Time deadline) override;
+  PageRef Allocate(PageReservation& reservation) override;
+  std::optional<PageRef> HoldCached(PageReservation& reservation, const BlockKey& key) override;
+  std::unique_ptr<Ticket> Acquire(PageReservation& reservation, std::vector<WantedBlock> wanted,
+                                  absl::Time deadline, AcquireDone done) override;
+  BlockIdentity IdentityFor(const PageRef& page, const BlockKey& key,
+                            uint32_t token_count) override;
+  void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) override;
+  std::vector<InventoryChange> Inventory(InventoryListener listener) override;
+  NodePoolStats Stats() const override;
+
+ private:
+  class AcquireTicket;
+  using AcquireId = uint64_t;
+  using FillId = uint64_t;
+
+  // One Acquire that is not done yet.
+  struct Acquisition {
+    uint64_t reservation = 0;
+    absl::Time hold_deadline;  // of the pages it gets
+    AcquireDone done;
+    std::vector<absl::StatusOr<AcquiredBlock>> results;
+    std::map<size_t, FillId> waiting;  // by index of the wanted block
+    TimerId timer = 0;
+    bool expired = false;
+  };
+  struct Waiter {
+    AcquireId acquire = 0;
+    size_t index = 0;
+    uint64_t reservation = 0;
+  };
+  struct Fill {
+    BlockKey key;
+    std::optional<BlockKey> parent;
+    bool tail = false;
+    int32_t page = -1;
+    int32_t dram_page = -1;  // held as its source
+    bool remote = false;     // counted by the rate meter
+    std::vector<Waiter> waiters;
+    uint64_t orphaned_promise = 0;  // reservation of the last waiter, if all have gone
+    std::shared_ptr<BlockPull> pull;
+  };
+  struct Copy {
+    BlockKey key;
+    std::optional<BlockKey> parent;
+    int32_t arena_page = -1;  // held meanwhile; -1: it could not be
+    int32_t dram_page = -1;
+    std::shared_ptr<BlockPull> pull;
+  };
+  struct WaitingCopy {
+    BlockKey key;
+    std::optional<BlockKey> parent;
+  };
+
+  NodePoolImpl(const NodePoolOptions& options, PullContext context)
+      : options_(options), context_(std::move(context)) {}
+  absl::Status AllocateTiers();
+  void Announce(const InventoryChange& change);
+  absl::Time Now() const { return context_.loop->Now(); }
+
+  void LetGo(int32_t page, absl::Time deadline) override;
+  std::span<std::byte> PageBytes(int32_t page) const override { return arena_->Bytes(page); }
+  BlockAddress PageAddress(int32_t page) const override { return arena_->Address(page); }
+  int Remaining(uint64_t reservation) const override;
+  void GiveBack(uint64_t reservation) override;
+
+  // Takes one page off the reservation; it stays promised in the table. False if it is empty.
+  bool DrawPromise(uint64_t reservation);
+  // Puts a promise that the table still counts back where it came from.
+  void ReturnPromise(uint64_t reservation);
+  PageRef RefTo(int32_t page, absl::Time deadline);
+  // A hold on a cached page, paid with a promise that was drawn on `reservation`.
+  PageRef HoldWithPromise(int32_t page, uint64_t reservation, absl::Time deadline);
+
+  void StartBlock(AcquireId id, Acquisition& acquisition, size_t index, WantedBlock& wanted);
+  // Gives the block to the acquisition if the arena has it.
+  bool TakeFromArena(Acquisition& acquisition, size_t index, const WantedBlock& wanted);
+  bool IsTail(const WantedBlock& wanted) const;
+  FillId StartFill(WantedBlock& wanted);
+  void OnFilled(FillId id, const PullOutcome& outcome);
+  void CountOutcome(const Fill& fill, const PullOutcome& outcome);
+  // Hands the verified page out to the waiters.
+  void Succeed(Fill& fill, BlockOrigin origin);
+  void Fail(Fill& fill, const absl::Status& status);
+  void Deliver(const Waiter& waiter, absl::StatusOr<AcquiredBlock> block);
+  void FinishIfComplete(AcquireId id);
+  void CloseToOthers(FillId id, const Fill& fill);
+  // Takes the waiter out; the last one's leaving cancels the transfer.
+  void LeaveFill(FillId id, AcquireId acquire, size_t index);
+  void Expire(AcquireId id);
+  void CancelAcquire(AcquireId id);
+
+  void WantCopy(const BlockKey& key, const std::optional<BlockKey>& parent);
+  void StartCopies();
+  void StartCopy(const WaitingCopy& waiting);
+  void OnCopied(uint64_t id, const PullOutcome& outcome);
+
+  const NodePoolOptions options_;
+  PullContext context_;
+  std::unique_ptr<TierPages> arena_;
+  std::unique_ptr<TierPages> dram_;  // null: no DRAM tier
+  std::vector<std::string> descriptors_;
+  InventoryListener listener_;
+
+  Promises promises_;
+  uint64_t last_id_ = 0;  // of acquisitions, fills and copies
+  absl::flat_hash_map<AcquireId, std::unique_ptr<Acquisition>> acquisitions_;
+  absl::flat_hash_map<FillId, std::unique_ptr<Fill>> fills_;
+  absl::flat_hash_map<BlockKey, FillId> fill_by_key_;  // those that others may join
+  absl::flat_hash_map<uint64_t, Copy> copies_;
+  std::deque<WaitingCopy> waiting_copies_;
+  RateMeter rate_;
+  NodePoolStats counters_;  // only the counting fields
+};
+
+}  // namespace tarn::kvstore

@@ -1,0 +1,52 @@
+#include "kvstore/core/lru.h"
+
+#include <gtest/gtest.h>
+
+namespace tarn::kvstore {
+namespace {
+
+constexpr absl::Time kNow = absl::UnixEpoch();
+
+class LruTest : public testing::Test {
+ protected:
+  void Add(int32_t page, Evictable evictable) {
+    policy_.Insert(page, BlockKey{}, kNow);
+    policy_.Allow(page, evictable);
+  }
+  LruPolicy policy_{4};
+};
+
+TEST_F(LruTest, NobodyMayGo) {
+  EXPECT_EQ(policy_.Victim(kNow), std::nullopt);
+  Add(0, Evictable::kNever);
+  EXPECT_EQ(policy_.Victim(kNow), std::nullopt);
+}
+
+TEST_F(LruTest, OldestUseGoesFirst) {
+  Add(2, Evictable::kFreely);
+  Add(1, Evictable::kFreely);
+  EXPECT_EQ(policy_.Victim(kNow), 2);
+  policy_.Touch(2, kNow);
+  EXPECT_EQ(policy_.Victim(kNow), 1);
+  policy_.Erase(1);
+  EXPECT_EQ(policy_.Victim(kNow), 2);
+}
+
+TEST_F(LruTest, ReluctantOnesGoLast) {
+  Add(0, Evictable::kReluctantly);
+  Add(1, Evictable::kFreely);
+  EXPECT_EQ(policy_.Victim(kNow), 1);
+  policy_.Allow(1, Evictable::kNever);
+  EXPECT_EQ(policy_.Victim(kNow), 0);
+}
+
+TEST_F(LruTest, AUseBeforeItMayGoCounts) {
+  Add(0, Evictable::kNever);
+  Add(1, Evictable::kFreely);
+  policy_.Touch(0, kNow);
+  policy_.Allow(0, Evictable::kFreely);
+  EXPECT_EQ(policy_.Victim(kNow), 1);
+}
+
+}  // namespace
+}  // namespace tarn::kvstore

@@ -1,0 +1,230 @@
+#include "kvstore/directory/service.h"
+
+#include <glog/logging.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/rpc/server_stream.h"
+#include "common/rpc/unary.h"
+#include "kvstore/directory/inventory_wire.h"
+#include "kvstore/wire/convert.h"
+
+namespace tarn::kvstore {
+namespace {
+
+v1::DirectoryUpdate UpdateAbout(const v1::NodeInfo& info) {
+  v1::DirectoryUpdate update;
+  update.set_node_id(info.node_id());
+  update.set_incarnation(info.incarnation());
+  return update;
+}
+
+}  // namespace
+
+DirectoryService::DirectoryService(EventLoop* loop, const DirectoryOptions& options)
+    : loop_(loop), options_(options) {}
+
+// Nodes.
+
+grpc::ServerBidiReactor<v1::InventoryUpdate, v1::InventoryAck>* DirectoryService::Publish(
+    grpc::CallbackServerContext* context) {
+  auto open = [this](std::shared_ptr<AckStream> stream) {
+    uint64_t id = ++last_id_;
+    publications_[id] = {std::move(stream), NodeId()};
+    return StreamHandler<v1::InventoryUpdate>{
+        .on_message = [this, id](v1::InventoryUpdate update) { OnUpdate(id, update); },
+        .on_closed = [this, id](absl::Status status) { EndPublication(id, std::move(status)); }};
+  };
+  return AcceptStream<v1::InventoryUpdate, v1::InventoryAck>(context, *loop_, {}, open);
+}
+
+void DirectoryService::OnUpdate(uint64_t stream, const v1::InventoryUpdate& update) {
+  if (update.has_hello()) {
+    if (absl::Status status = OnHello(stream, update.hello()); !status.ok()) {
+      return EndPublication(stream, std::move(status));
+    }
+  }
+  auto it = publications_.find(stream);
+  if (it == publications_.end()) return;
+  auto member = members_.find(it->second.node);
+  if (member == members_.end()) {
+    return EndPublication(
+        stream, absl::FailedPreconditionError("the first message of a stream must carry hello"));
+  }
+  if (CarriesBlocks(update)) {
+    if (absl::Status status = OnBlocks(it->second, member->second, update); !status.ok()) {
+      return EndPublication(stream, std::move(status));
+    }
+  }
+  if (update.has_load()) OnLoad(member->second, update.load());
+  if (update.goodbye()) EndPublication(stream, absl::OkStatus());
+}
+
+absl::Status DirectoryService::OnHello(uint64_t stream, const v1::NodeInfo& info) {
+  if (info.node_id().empty()) return absl::InvalidArgumentError("hello.node_id is empty");
+  Publication& publication = publications_.at(stream);
+  if (!publication.node.value().empty()) {
+    return absl::FailedPreconditionError("a second hello on the stream of " +
+                                         publication.node.value());
+  }
+  publication.node = NodeId(info.node_id());
+  auto old = members_.find(publication.node);
+  if (old != members_.end()) {
+    // The earlier stream has not ended yet: it is half dead, or a second node has the same name.
+    uint64_t old_stream = old->second.stream;
+    bool same_life = old->second.info.incarnation() == info.incarnation();
+    publications_.erase(old_stream);
+    if (!same_life) RemoveMember(publication.node);
+  }
+  Member& member = members_[publication.node];
+  member.info = info;
+  member.stream = stream;
+  member.inventory = InventoryState();
+  index_.Join({publication.node, Incarnation(info.incarnation()), info.rpc_address()});
+  LOG(INFO) << "node " << Describe(info) << " at " << info.rpc_address() << " has joined";
+  v1::DirectoryUpdate update = UpdateAbout(info);
+  *update.mutable_joined() = info;
+  Broadcast(update, false);
+  return absl::OkStatus();
+}
+
+absl::Status DirectoryService::OnBlocks(Publication& publication, Member& member,
+                                        const v1::InventoryUpdate& update) {
+  ASSIGN_OR_RETURN(InventoryBatch batch, BlocksOf(update));
+  batch.sequence = update.sequence();
+  v1::InventoryAck ack;
+  switch (member.inventory.Apply(batch)) {
+    case InventoryState::Outcome::kIgnored:
+      return absl::OkStatus();
+    case InventoryState::Outcome::kNeedSnapshot:
+      ++snapshots_requested_;
+      LOG(WARNING) << "gap in the inventory of " << Describe(member.info) << " at "
+                   << update.sequence();
+      ack.set_sequence(member.inventory.sequence());
+      ack.set_resend_snapshot(true);
+      publication.stream->Send(std::move(ack));
+      return absl::OkStatus();
+    case InventoryState::Outcome::kApplied:
+      break;
+  }
+  ++updates_;
+  if (batch.snapshot_begin) index_.Clear(publication.node);
+  for (const InventoryChange& change : batch.removes) index_.Apply(publication.node, change);
+  for (const InventoryChange& change : batch.adds) index_.Apply(publication.node, change);
+  v1::DirectoryUpdate passed_on = UpdateAbout(member.info);
+  SetBlocks(batch, &passed_on);
+  Broadcast(passed_on, true);
+  ack.set_sequence(batch.sequence);
+  publication.stream->Send(std::move(ack));
+  return absl::OkStatus();
+}
+
+void DirectoryService::OnLoad(Member& member, const v1::NodeLoad& load) {
+  member.load = load;
+  member.has_load = true;
+  v1::DirectoryUpdate update = UpdateAbout(member.info);
+  *update.mutable_load() = load;
+  Broadcast(update, false);
+}
+
+void DirectoryService::EndPublication(uint64_t id, absl::Status status) {
+  auto it = publications_.find(id);
+  if (it == publications_.end()) return;
+  Publication publication = std::move(it->second);
+  publications_.erase(it);
+  auto member = members_.find(publication.node);
+  if (member != members_.end() && member->second.stream == id) {
+    LOG(INFO) << "node " << Describe(member->second.info) << " has left: " << status;
+    RemoveMember(publication.node);
+  }
+  publication.stream->Close(std::move(status));
+}
+
+void DirectoryService::RemoveMember(const NodeId& node) {
+  auto member = members_.extract(node);
+  index_.Leave(node, Incarnation(member.mapped().info.incarnation()));
+  v1::DirectoryUpdate update = UpdateAbout(member.mapped().info);
+  update.set_left(true);
+  Broadcast(update, false);
+}
+
+// Subscribers.
+
+grpc::ServerWriteReactor<v1::DirectoryUpdate>* DirectoryService::Subscribe(
+    grpc::CallbackServerContext* context, const v1::SubscribeRequest* request) {
+  StreamOptions options;
+  options.max_queued_bytes = options_.max_subscriber_bytes;
+  auto open = [this,
+               without_blocks = request->without_blocks()](std::shared_ptr<UpdateStream> stream) {
+    uint64_t id = ++last_id_;
+    Greet(subscribers_[id] = {std::move(stream), without_blocks});
+    return WriterHandler{.on_closed = [this, id](const absl::Status&) { subscribers_.erase(id); }};
+  };
+  return AcceptWriter<v1::DirectoryUpdate>(context, *loop_, options, open);
+}
+
+void DirectoryService::Greet(const Subscriber& subscriber) {
+  for (const auto& [node, member] : members_) {
+    v1::DirectoryUpdate joined = UpdateAbout(member.info);
+    *joined.mutable_joined() = member.info;
+    if (member.has_load) *joined.mutable_load() = member.load;
+    subscriber.stream->Send(std::move(joined));
+    if (subscriber.without_blocks) continue;
+    InventoryLog log;
+    for (const InventoryBatch& batch : log.Snapshot(member.inventory.AsChanges())) {
+      v1::DirectoryUpdate update = UpdateAbout(member.info);
+      SetBlocks(batch, &update);
+      subscriber.stream->Send(std::move(update));
+    }
+  }
+  v1::DirectoryUpdate caught_up;
+  caught_up.set_caught_up(true);
+  subscriber.stream->Send(std::move(caught_up));
+}
+
+void DirectoryService::Broadcast(const v1::DirectoryUpdate& update, bool is_blocks) {
+  for (const auto& [id, subscriber] : subscribers_) {
+    if (is_blocks && subscriber.without_blocks) continue;
+    subscriber.stream->Send(update);
+  }
+}
+
+// Questions.
+
+grpc::ServerUnaryReactor* DirectoryService::Match(grpc::CallbackServerContext* context,
+                                                  const v1::MatchRequest* request,
+                                                  v1::MatchResponse* response) {
+  return HandleUnary<v1::MatchRequest, v1::MatchResponse>(
+      context, *loop_, request, response,
+      [this](const v1::MatchRequest& asked, const UnaryReply<v1::MatchResponse>& reply) {
+        reply(Match(asked));
+      });
+}
+
+absl::StatusOr<v1::MatchResponse> DirectoryService::Match(const v1::MatchRequest& request) const {
+  if (static_cast<size_t>(request.keys_size()) > options_.max_keys_per_match) {
+    return absl::InvalidArgumentError(absl::StrCat("keys: ", request.keys_size(), " are more than ",
+                                                   options_.max_keys_per_match));
+  }
+  std::vector<BlockKey> keys;
+  for (const std::string& bytes : request.keys()) {
+    ASSIGN_OR_RETURN(BlockKey key, BlockKey::FromBytes(bytes));
+    keys.push_back(key);
+  }
+  v1::MatchResponse response;
+  for (const NodeMatch& match : index_.Match(keys)) {
+    v1::MatchResponse::Node* node = response.add_nodes();
+    node->set_node_id(match.node.value());
+    node->set_blocks(match.blocks);
+  }
+  return response;
+}
+
+DirectoryStats DirectoryService::Stats() const {
+  return {members_.size(), subscribers_.size(), index_.block_count(), updates_,
+          snapshots_requested_};
+}
+
+}  // namespace tarn::kvstore

@@ -1,0 +1,161 @@
+#include "kvstore/directory/subscriber.h"
+
+#include <glog/logging.h>
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/client_stream.h"
+#include "kvstore/directory/inventory_wire.h"
+#include "kvstore/wire/convert.h"
+#include "proto/kvstore.grpc.pb.h"
+
+namespace tarn::kvstore {
+namespace {
+
+// What one directory has said.
+struct ClusterState {
+  BlockIndex index;
+  std::map<NodeId, ClusterNode> nodes;
+};
+
+bool SameLife(const ClusterNode& a, const ClusterNode& b) {
+  return a.info.incarnation() == b.info.incarnation();
+}
+
+class Subscription : public DirectorySubscriber {
+ public:
+  Subscription(DirectorySubscriberOptions options, EventLoop* loop, ClusterListener listener)
+      : options_(std::move(options)), loop_(loop), listener_(std::move(listener)) {
+    CHECK(!options_.directories.empty());
+    Connect();
+  }
+  ~Subscription() override { loop_->CancelTimer(timer_); }
+
+  const BlockIndex& index() const override { return current_->index; }
+  const std::map<NodeId, ClusterNode>& nodes() const override { return current_->nodes; }
+  bool has_state() const override { return has_state_; }
+  bool current() const override { return reader_ != nullptr && next_ == nullptr; }
+
+ private:
+  void Connect() {
+    timer_ = 0;
+    const std::string& target = options_.directories[turn_ % options_.directories.size()];
+    next_ = std::make_unique<ClusterState>();
+    stub_ = v1::Directory::NewStub(MakeChannel(target));
+    v1::SubscribeRequest request;
+    request.set_without_blocks(options_.without_blocks);
+    StreamOptions stream_options;
+    stream_options.connect_timeout = absl::Seconds(2);
+    reader_ = OpenReader(
+        stub_->async(), &v1::Directory::StubInterface::async_interface::Subscribe,
+        std::move(request), *loop_, stream_options,
+        StreamHandler<v1::DirectoryUpdate>{
+            .on_message = [this](const v1::DirectoryUpdate& update) { OnUpdate(update); },
+            .on_closed = [this](const absl::Status& status) { OnClosed(status); }});
+  }
+
+  void OnClosed(const absl::Status& status) {
+    LOG_EVERY_N(WARNING, 20) << "directory "
+                             << options_.directories[turn_ % options_.directories.size()]
+                             << " is lost: " << status;
+    reader_.reset();
+    next_ = nullptr;
+    ++turn_;
+    timer_ = loop_->PostAfter(options_.reconnect_backoff, [this] { Connect(); });
+  }
+
+  void OnUpdate(const v1::DirectoryUpdate& update) {
+    if (update.caught_up()) return Replace();
+    ClusterState& state = next_ != nullptr ? *next_ : *current_;
+    NodeId node(update.node_id());
+    if (update.left()) return Leave(state, node, Incarnation(update.incarnation()));
+    if (update.has_joined()) Join(state, update.joined());
+    auto it = state.nodes.find(node);
+    if (it == state.nodes.end() || it->second.info.incarnation() != update.incarnation()) return;
+    if (update.has_load()) {
+      it->second.load = update.load();
+      it->second.load_at = loop_->Now();
+      if (live() && listener_.on_load) listener_.on_load(it->second);
+    }
+    if (CarriesBlocks(update)) OnBlocks(state, node, update);
+  }
+
+  void Join(ClusterState& state, const v1::NodeInfo& info) {
+    NodeId id(info.node_id());
+    auto old = state.nodes.find(id);
+    if (old != state.nodes.end() && old->second.info.incarnation() != info.incarnation()) {
+      Leave(state, id, Incarnation(old->second.info.incarnation()));
+    }
+    bool is_new = !state.nodes.contains(id);
+    ClusterNode& node = state.nodes[id];
+    node.info = info;
+    state.index.Join({id, Incarnation(info.incarnation()), info.rpc_address()});
+    if (is_new && live() && listener_.on_joined) listener_.on_joined(node);
+  }
+
+  void Leave(ClusterState& state, const NodeId& node, Incarnation incarnation) {
+    auto it = state.nodes.find(node);
+    if (it == state.nodes.end() || it->second.info.incarnation() != incarnation.value()) return;
+    state.index.Leave(node, incarnation);
+    state.nodes.erase(it);
+    if (live() && listener_.on_left) listener_.on_left(node, incarnation);
+  }
+
+  void OnBlocks(ClusterState& state, const NodeId& node, const v1::DirectoryUpdate& update) {
+    absl::StatusOr<InventoryBatch> batch = BlocksOf(update);
+    if (!batch.ok()) {
+      LOG_EVERY_N(ERROR, 100) << "inventory of " << node << ": " << batch.status();
+      return;
+    }
+    if (batch->snapshot_begin) state.index.Clear(node);
+    for (const InventoryChange& change : batch->removes) state.index.Apply(node, change);
+    for (const InventoryChange& change : batch->adds) {
+      state.index.Apply(node, change);
+      if (live() && listener_.on_block) listener_.on_block(change.key);
+    }
+  }
+
+  // The new state is whole: puts it in place of the old one and tells the difference.
+  void Replace() {
+    if (next_ == nullptr) return;
+    std::unique_ptr<ClusterState> old = std::exchange(current_, std::move(next_));
+    has_state_ = true;
+    for (const auto& [id, node] : old->nodes) {
+      auto it = current_->nodes.find(id);
+      if (it != current_->nodes.end() && SameLife(it->second, node)) continue;
+      if (listener_.on_left) listener_.on_left(id, Incarnation(node.info.incarnation()));
+    }
+    for (const auto& [id, node] : current_->nodes) {
+      auto it = old->nodes.find(id);
+      bool known = it != old->nodes.end() && SameLife(it->second, node);
+      if (!known && listener_.on_joined) listener_.on_joined(node);
+      if (node.load_at != absl::InfinitePast() && listener_.on_load) listener_.on_load(node);
+    }
+    if (listener_.on_block) current_->index.ForEachBlock(listener_.on_block);
+  }
+
+  bool live() const { return next_ == nullptr; }
+
+  const DirectorySubscriberOptions options_;
+  EventLoop* const loop_;
+  const ClusterListener listener_;
+  size_t turn_ = 0;  // which directory, modulo their number
+  std::unique_ptr<v1::Directory::Stub> stub_;
+  std::shared_ptr<Reader> reader_;
+  std::unique_ptr<ClusterState> current_ = std::make_unique<ClusterState>();
+  std::unique_ptr<ClusterState> next_;  // while a directory has not sent all it knows
+  bool has_state_ = false;
+  TimerId timer_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<DirectorySubscriber> DirectorySubscriber::Start(DirectorySubscriberOptions options,
+                                                                EventLoop* loop,
+                                                                ClusterListener listener) {
+  return std::make_unique<Subscription>(std::move(options), loop, std::move(listener));
+}
+
+}  // namespace tarn::kvstore
