@@ -4,9 +4,8 @@
 
 #include <boost/beast/http/status.hpp>
 #include <cstdio>
+#include <ctime>
 #include <utility>
-
-#include "absl/time/clock.h"
 
 namespace tarn::http_internal {
 namespace {
@@ -16,6 +15,17 @@ std::string StatusLine(int status) {
       boost::beast::http::int_to_status(static_cast<unsigned>(status)));
   return "HTTP/1.1 " + std::to_string(status) + " " + std::string(reason.data(), reason.size()) +
          "\r\n";
+}
+
+std::string DateLine() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[64];
+  // Names of days and months are English in the C locale, which no tarn process leaves.
+  const size_t size =
+      std::strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
+  return std::string(text, size);
 }
 
 // A line break inside a header would let its author write further headers or a second answer.
@@ -180,7 +190,7 @@ std::function<void()> Exchange::Close() {
 
 void Exchange::AppendHead(int status, const HttpHeaders& headers, const std::string& framing) {
   out_ += StatusLine(status);
-  out_ += absl::FormatTime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", absl::Now(), absl::UTCTimeZone());
+  out_ += DateLine();
   for (const auto& [name, value] : headers) {
     if (!IsSafe(name) || !IsSafe(value)) {
       LOG(ERROR) << "Left out a header with a line break in it: " << name;
