@@ -1,0 +1,32 @@
+#pragma once
+
+// How a UcxTransport is set up.
+
+#include <cstddef>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace tarn {
+
+struct UcxOptions {
+  // UCX_TLS, e.g. "shm,self", "rc,shm,self"; empty: the best that both sides have. TCP is left out
+  // unless named: over it, a reader that goes away in the middle of a read makes UCX 1.13.1 abort
+  // the owner's process (docs/decisions/0004-ucx.md).
+  std::string tls = "^tcp";
+  // UCX_NET_DEVICES, e.g. "mlx5_0:1"; empty: all.
+  std::string devices;
+  // Reads handed to UCX at the same time, over all peers; > 0.
+  size_t max_reads_in_flight = 64;
+  // How long the progress thread polls after the last event before it sleeps.
+  absl::Duration poll_time = absl::Microseconds(30);
+  // Connect fails with UNAVAILABLE after this.
+  absl::Duration connect_timeout = absl::Seconds(5);
+  // After a deadline or Cancel, a peer that still does not answer is given up, for UCX cannot take
+  // back a single read.
+  absl::Duration abandon_after = absl::Seconds(2);
+  // How often UCX looks whether an idle peer lives; also on shared memory.
+  absl::Duration keepalive = absl::Seconds(1);
+};
+
+}  // namespace tarn

@@ -1,0 +1,278 @@
+#include "common/transport/ucx/ucx_reader.h"
+
+#include <glog/logging.h>
+
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/transport/ucx/ucx_status.h"
+
+namespace tarn {
+
+// Probes count from the upper half, so their ids never meet those of transfers.
+UcxReader::UcxReader(ucp_worker_h worker, size_t max_in_flight, IsLocal is_local)
+    : worker_(worker),
+      max_in_flight_(max_in_flight),
+      is_local_(std::move(is_local)),
+      last_probe_(TransferId{1} << 63) {
+  CHECK_GT(max_in_flight, 0u);
+}
+
+UcxReader::~UcxReader() { CHECK(idle()); }
+
+absl::Status UcxReader::Connect(PeerId id, const std::string& address,
+                                std::vector<UcxRegionDescriptor> regions, Finished probed) {
+  ASSIGN_OR_RETURN(auto peer, UcxPeer::Connect(worker_, id, address, std::move(regions),
+                                               [this] { peers_closing_ = true; }));
+  Transfer transfer{.peer = id, .finished = std::move(probed), .probe = true};
+  for (size_t i = 0; i < peer->regions().size(); ++i) {
+    transfer.guards.push_back({RegionIndex(static_cast<uint32_t>(i))});
+  }
+  transfer.guards_chosen = true;
+  peers_.emplace(id, std::move(peer));
+  const TransferId probe = ++last_probe_;
+  Queue(probe, transfers_.emplace(probe, std::move(transfer)).first->second);
+  return absl::OkStatus();
+}
+
+void UcxReader::Disconnect(PeerId id, const absl::Status& why) {
+  if (UcxPeer* peer = FindPeer(id)) {
+    peer->Close(why);
+    peers_closing_ = true;
+  }
+}
+
+void UcxReader::Start(TransferId id, PeerId peer, ReadBatch batch, Finished finished) {
+  Transfer transfer{.peer = peer, .batch = std::move(batch), .finished = std::move(finished)};
+  transfer.statuses.resize(transfer.batch.ops.size());
+  Queue(id, transfers_.emplace(id, std::move(transfer)).first->second);
+}
+
+void UcxReader::End(TransferId id, const absl::Status& why) {
+  const auto found = transfers_.find(id);
+  if (found == transfers_.end()) return;
+  if (found->second.ended.ok()) found->second.ended = why;
+}
+
+void UcxReader::Abandon(TransferId id) {
+  const auto found = transfers_.find(id);
+  if (found == transfers_.end() || found->second.in_flight == 0) return;
+  Disconnect(found->second.peer, absl::UnavailableError("peer does not answer: given up"));
+}
+
+void UcxReader::EndAll(const absl::Status& why) {
+  for (auto& [id, transfer] : transfers_) End(id, why);
+  for (auto& [id, peer] : peers_) Disconnect(id, why);
+}
+
+bool UcxReader::Work() {
+  const bool closing = peers_closing_ && ClosePeers();
+  if (queue_.empty() || in_flight_ >= max_in_flight_) return closing;
+  const TransferId id = queue_.front();
+  queue_.pop_front();
+  Transfer& transfer = transfers_.at(id);
+  transfer.queued = false;
+  Advance(id, transfer);
+  return true;
+}
+
+void UcxReader::Queue(TransferId id, Transfer& transfer) {
+  if (std::exchange(transfer.queued, true)) return;
+  queue_.push_back(id);
+}
+
+// One step, then to the end of the queue: a long batch does not hold up a short one.
+void UcxReader::Advance(TransferId id, Transfer& transfer) {
+  if (transfer.next_op < transfer.statuses.size()) {
+    StartOp(id, transfer);
+  } else if (!transfer.guards_chosen) {
+    if (transfer.in_flight > 0) return;  // Complete queues it again.
+    ChooseGuards(transfer);
+  } else if (transfer.next_guard < transfer.guards.size()) {
+    StartGuard(id, transfer);
+  } else {
+    if (transfer.in_flight == 0) Finish(id);
+    return;
+  }
+  Queue(id, transfer);
+}
+
+absl::StatusOr<const UcxPeer::Region*> UcxReader::Readable(const Transfer& transfer,
+                                                           RegionIndex region) {
+  RETURN_IF_ERROR(transfer.ended);
+  const UcxPeer* peer = FindPeer(transfer.peer);
+  if (peer == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("peer ", transfer.peer.value(), " is not connected"));
+  }
+  RETURN_IF_ERROR(peer->lost());
+  if (region.value() >= peer->regions().size()) {
+    return absl::InvalidArgumentError(absl::StrCat("region ", region.value(), ": the peer has ",
+                                                   peer->regions().size(), " regions"));
+  }
+  return &peer->regions()[region.value()];
+}
+
+absl::Status UcxReader::CheckBounds(const ReadOp& op, const UcxPeer::Region& region) const {
+  const uint64_t size = region.descriptor.size;
+  if (op.offset > size || op.to.size() > size - op.offset) {
+    return absl::InvalidArgumentError(absl::StrCat("offset ", op.offset, " + ", op.to.size(),
+                                                   " bytes: region ", op.region.value(), " has ",
+                                                   size));
+  }
+  if (!is_local_(op.to)) {
+    return absl::InvalidArgumentError("`to` is not in a region of this transport");
+  }
+  return absl::OkStatus();
+}
+
+void UcxReader::StartOp(TransferId id, Transfer& transfer) {
+  const size_t index = transfer.next_op++;
+  const ReadOp& op = transfer.batch.ops[index];
+  const auto region = Readable(transfer, op.region);
+  const absl::Status status = region.ok() ? CheckBounds(op, **region) : region.status();
+  if (!status.ok()) {
+    transfer.statuses[index] = status;
+    return;
+  }
+  if (op.to.empty()) {
+    transfer.statuses[index] = OpOutcome(transfer, index, UCS_OK);
+    return;
+  }
+  Get({this, id, index, false}, transfer, **region, (*region)->descriptor.base + op.offset,
+      op.to.data(), op.to.size());
+}
+
+// Mapped guards have been looked at after each op. Over a network that would double the messages,
+// and once behind the last op says as much.
+void UcxReader::ChooseGuards(Transfer& transfer) {
+  transfer.guards_chosen = true;
+  std::set<RegionIndex> regions;
+  for (size_t i = 0; i < transfer.statuses.size(); ++i) {
+    if (transfer.statuses[i].ok()) regions.insert(transfer.batch.ops[i].region);
+  }
+  const UcxPeer* peer = FindPeer(transfer.peer);
+  for (const RegionIndex region : regions) {
+    const bool mapped = peer != nullptr && peer->regions()[region.value()].mapped_guard != nullptr;
+    if (!mapped) transfer.guards.push_back({region});
+  }
+}
+
+void UcxReader::StartGuard(TransferId id, Transfer& transfer) {
+  const size_t index = transfer.next_guard++;
+  Guard& guard = transfer.guards[index];
+  const auto region = Readable(transfer, guard.region);
+  if (!region.ok()) {
+    guard.status = region.status();
+  } else if ((*region)->mapped_guard != nullptr) {
+    guard.status = (*region)->CheckMappedGuard();
+  } else {
+    Get({this, id, index, true}, transfer, **region, (*region)->descriptor.guard_address,
+        &guard.value, sizeof(guard.value));
+  }
+}
+
+void UcxReader::Get(const Flight& flight, Transfer& transfer, const UcxPeer::Region& region,
+                    uint64_t address, void* to, size_t size) {
+  UcxPeer* peer = FindPeer(transfer.peer);
+  auto owned = std::make_unique<Flight>(flight);
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.user_data = owned.get();
+  param.cb.send = [](void* request, ucs_status_t status, void* user_data) {
+    const std::unique_ptr<Flight> flight(static_cast<Flight*>(user_data));
+    ucp_request_free(request);
+    flight->reader->Complete(*flight, status);
+  };
+  ++peer->reads_in_flight;
+  ++transfer.in_flight;
+  ++in_flight_;
+  void* request = ucp_get_nbx(peer->endpoint(), to, size, address, region.rkey, &param);
+  if (UCS_PTR_IS_PTR(request)) {
+    (void)owned.release();
+  } else {
+    Complete(flight, UCS_PTR_STATUS(request));
+  }
+}
+
+void UcxReader::Complete(const Flight& flight, ucs_status_t status) {
+  Transfer& transfer = transfers_.at(flight.transfer);
+  if (flight.is_guard) {
+    Guard& guard = transfer.guards[flight.index];
+    guard.status = FromUcx(status, "read of a region's guard");
+    const UcxPeer* peer = FindPeer(transfer.peer);
+    if (guard.status.ok() &&
+        guard.value != peer->regions()[guard.region.value()].descriptor.guard) {
+      guard.status = absl::UnavailableError("the peer has freed this region");
+    }
+  } else {
+    transfer.statuses[flight.index] = OpOutcome(transfer, flight.index, status);
+  }
+  --FindPeer(transfer.peer)->reads_in_flight;
+  --transfer.in_flight;
+  --in_flight_;
+  Queue(flight.transfer, transfer);
+}
+
+absl::Status UcxReader::OpOutcome(Transfer& transfer, size_t index, ucs_status_t status) {
+  RETURN_IF_ERROR(transfer.ended);
+  const UcxPeer* peer = FindPeer(transfer.peer);
+  const ReadOp& op = transfer.batch.ops[index];
+  if (status != UCS_OK) {
+    RETURN_IF_ERROR(peer->lost());
+    return FromUcx(status, absl::StrCat("read from peer ", transfer.peer.value()));
+  }
+  const UcxPeer::Region& region = peer->regions()[op.region.value()];
+  if (region.mapped_guard != nullptr) RETURN_IF_ERROR(region.CheckMappedGuard());
+  return transfer.batch.verify ? transfer.batch.verify(index) : absl::OkStatus();
+}
+
+// What came from a region that was gone by the end is not to be used.
+void UcxReader::FinishOps(Transfer& transfer) {
+  for (const Guard& guard : transfer.guards) {
+    if (guard.status.ok()) continue;
+    for (size_t i = 0; i < transfer.statuses.size(); ++i) {
+      const bool affected = transfer.batch.ops[i].region == guard.region;
+      if (affected && transfer.statuses[i].ok()) transfer.statuses[i] = guard.status;
+    }
+  }
+}
+
+void UcxReader::Finish(TransferId id) {
+  Transfer transfer = std::move(transfers_.extract(id).mapped());
+  if (transfer.probe) {
+    for (const Guard& guard : transfer.guards) transfer.statuses.push_back(guard.status);
+  } else {
+    FinishOps(transfer);
+  }
+  transfer.finished(std::move(transfer.statuses));
+}
+
+UcxPeer* UcxReader::FindPeer(PeerId id) {
+  const auto found = peers_.find(id);
+  return found == peers_.end() ? nullptr : found->second.get();
+}
+
+// UCX must not be asked to close an endpoint from its own error callback, so it happens here.
+bool UcxReader::ClosePeers() {
+  bool closed = false;
+  bool left = false;
+  for (auto it = peers_.begin(); it != peers_.end();) {
+    UcxPeer& peer = *it->second;
+    if (!peer.lost().ok()) peer.Close(peer.lost());
+    if (!peer.lost().ok() && peer.Closed()) {
+      it = peers_.erase(it);
+      closed = true;
+    } else {
+      left |= !peer.lost().ok();
+      ++it;
+    }
+  }
+  peers_closing_ = left;
+  return closed;
+}
+
+}  // namespace tarn
