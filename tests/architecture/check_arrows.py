@@ -14,6 +14,7 @@ ROOMS = [
     ("common/", {"common"}),
     ("proto/", {"proto"}),
     ("engine/wire/", {"common", "proto"}),
+    ("engine/request/", {"common", "proto"}),
     ("engine/", {"common"}),
     ("kvstore/core/", {"common"}),
     ("kvstore/", {"common", "proto"}),

@@ -1,0 +1,236 @@
+"""A whole tarn cluster on this machine, for tests: real processes on free ports of loopback.
+
+    with Cluster(model, prefill=2) as cluster:
+        answers = cluster.generate(requests)
+
+Every wait is bounded; everything that was started is stopped at the end, also after a failure.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+BINARIES = {
+    "tarn": "client/cli/tarn",
+    "tarn-router": "router/server/tarn-router",
+    "tarn-prefill": "prefill_node/server/tarn-prefill",
+    "tarn-decode": "decode_node/server/tarn-decode",
+    "tarn-kvstore": "kvstore/server/tarn-kvstore",
+}
+
+
+def binary(name):
+    """In Bazel's runfiles, which are the test's working directory; or in bazel-bin by hand."""
+    for root in (".", "bazel-bin"):
+        path = os.path.join(root, BINARIES[name])
+        if os.path.exists(path):
+            return os.path.abspath(path)
+    raise FileNotFoundError("%s: build it first (bazel build --config=release //...)" % name)
+
+
+def scratch():
+    return tempfile.mkdtemp(prefix="tarn-", dir=os.environ.get("TEST_TMPDIR"))
+
+
+def run(*arguments, timeout=300, check=True, stdin=None):
+    """Runs `tarn ARGUMENTS`; returns the finished process with its output as text."""
+    result = subprocess.run([binary("tarn"), *map(str, arguments)], text=True, timeout=timeout,
+                            input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            check=False)
+    if check and result.returncode != 0:
+        raise RuntimeError("tarn %s: exit %d\n%s" % (arguments[0], result.returncode,
+                                                     result.stderr))
+    return result
+
+
+def make_model(preset="tiny", **shape):
+    """A model directory with random weights, e.g. make_model("tiny", max_position=16384)."""
+    path = os.path.join(scratch(), "model")
+    flags = ["--%s=%s" % (name.replace("_", "-"), value) for name, value in shape.items()]
+    run("make-model", path, "--preset", preset, *flags)
+    return path
+
+
+def write_requests(requests):
+    path = os.path.join(scratch(), "requests.jsonl")
+    with open(path, "w", encoding="utf-8") as f:
+        for request in requests:
+            f.write(json.dumps(request) + "\n")
+    return path
+
+
+def read_answers(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def reference(model, requests, *flags, timeout=600):
+    """The one-process run of the same requests (invariant I1's oracle)."""
+    out = os.path.join(scratch(), "answers.jsonl")
+    run("run", "--model", model, "--input", write_requests(requests), "--output", out, *flags,
+        timeout=timeout)
+    return read_answers(out)
+
+
+class Process:
+    """One tarn process; `address` maps "grpc" and "http" to host:port once it is ready."""
+
+    def __init__(self, name, program, flags, directory):
+        self.name = name
+        self.ready_file = os.path.join(directory, name + ".ready")
+        self.log = os.path.join(directory, name + ".log")
+        # A killed process of this name leaves its file behind.
+        if os.path.exists(self.ready_file):
+            os.remove(self.ready_file)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [binary(program), "--ready-file", self.ready_file, "--listen", "127.0.0.1:0",
+                 "--http-listen", "127.0.0.1:0", *map(str, flags)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.address = None
+
+    def await_ready(self, timeout=60):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if os.path.exists(self.ready_file):
+                with open(self.ready_file, encoding="utf-8") as f:
+                    self.address = json.load(f)
+                return self
+            if self.process.poll() is not None:
+                raise RuntimeError("%s ended with %d\n%s" % (self.name, self.process.returncode,
+                                                             self.log_tail()))
+            time.sleep(0.02)
+        raise TimeoutError("%s is not ready after %d s\n%s" % (self.name, timeout, self.log_tail()))
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def kill(self, number=signal.SIGKILL, timeout=30):
+        """Sends a signal and waits for the end; returns the exit status."""
+        if self.alive():
+            self.process.send_signal(number)
+        return self.process.wait(timeout)
+
+    def http(self, path, timeout=10):
+        with urllib.request.urlopen("http://%s%s" % (self.address["http"], path),
+                                    timeout=timeout) as response:
+            return response.read().decode()
+
+    def metrics(self):
+        """{"name{labels}": value} of /metrics."""
+        values = {}
+        for line in self.http("/metrics").splitlines():
+            match = re.match(r"([^#\s]\S*(?:\{.*\})?) (\S+)$", line)
+            if match:
+                values[match.group(1)] = float(match.group(2))
+        return values
+
+    def log_tail(self, lines=30):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return "".join(f.readlines()[-lines:])
+
+
+class Cluster:
+    def __init__(self, model, prefill=1, decode=1, prefill_flags=(), decode_flags=(),
+                 router_flags=(), store_flags=()):
+        self.model = model
+        self.directory = scratch()
+        self.processes = {}
+        self.flags = {"prefill": list(prefill_flags), "decode": list(decode_flags)}
+        try:
+            self.store = self._start("kvstore", "tarn-kvstore",
+                                     ["--node-id", "kvstore", "--dram", "256MiB", *store_flags])
+            self.store.await_ready()
+            for i in range(prefill):
+                self.start_node("prefill", i, wait=False)
+            for i in range(decode):
+                self.start_node("decode", i, wait=False)
+            for process in self.processes.values():
+                process.await_ready()
+            self.router = self._start(
+                "router", "tarn-router",
+                ["--model", model, "--directory", self.store.address["grpc"], *router_flags])
+            self.router.await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, name, program, flags):
+        process = Process(name, program, flags, self.directory)
+        self.processes[name] = process
+        return process
+
+    def start_node(self, role, index, wait=True):
+        name = "%s-%d" % (role, index)
+        process = self._start(name, "tarn-" + role,
+                              ["--node-id", name, "--model", self.model, "--directory",
+                               self.store.address["grpc"], *self.flags[role]])
+        return process.await_ready() if wait else process
+
+    def nodes(self):
+        return [p for name, p in self.processes.items()
+                if name.startswith(("prefill", "decode")) and p.alive()]
+
+    @property
+    def server(self):
+        return self.router.address["grpc"]
+
+    def generate(self, requests, *flags, timeout=600, check=True):
+        out = os.path.join(scratch(), "answers.jsonl")
+        run("generate", "--server", self.server, "--input", write_requests(requests),
+            "--output", out, *flags, timeout=timeout, check=check)
+        return read_answers(out)
+
+    def wait_until(self, what, condition, timeout=30):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError("%s: not within %d s" % (what, timeout))
+            time.sleep(0.05)
+
+    def assert_clean(self, timeout=15):
+        """Everything alive, and nothing held: pages, promises, pulls, requests."""
+        for name, process in self.processes.items():
+            assert process.alive() or process.process.returncode in (0, -signal.SIGKILL), \
+                "%s ended with %s\n%s" % (name, process.process.returncode, process.log_tail())
+        self.wait_until("pages and requests back to zero", lambda: not self.held(), timeout)
+
+    def held(self):
+        """What is still held anywhere, as {"process metric": value}; empty when all is clean."""
+        names = ("tarn_kv_leaked_pages", "tarn_kv_held_pages", "tarn_kv_reserved_pages",
+                 "tarn_kv_pulls_in_flight", "tarn_router_requests_running",
+                 "tarn_prefill_requests_running", "tarn_decode_requests_running",
+                 "tarn_http_streams_open")
+        found = {}
+        for process in self.processes.values():
+            if process.alive():
+                for key, value in process.metrics().items():
+                    if key.split("{")[0] in names and value != 0:
+                        found["%s %s" % (process.name, key)] = value
+        return found
+
+    def stop(self):
+        for process in reversed(list(self.processes.values())):
+            if process.alive():
+                process.process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.process.kill()
+                process.process.wait(10)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            for process in self.processes.values():
+                print("---- %s\n%s" % (process.name, process.log_tail()))
+        self.stop()
