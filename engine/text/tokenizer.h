@@ -47,7 +47,7 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view tokenizer_json,
                                                              std::string_view config_json);
 
-  // Time is O(n log n) in the worst case; prose takes about 0.1 s for 1 MB.
+  // Time is O(n log n) in the worst case; prose takes about 30 ms for 1 MB.
   std::vector<TokenId> Encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The tokens' bytes, which need not be valid UTF-8: a character may be cut by the list's end. See
