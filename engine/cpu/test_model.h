@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -69,22 +70,30 @@ inline std::string WriteTestModel(const SyntheticSpec& spec) {
 // nobody wrote shows.
 class TestExecutor {
  public:
-  TestExecutor(const std::string& model_dir, const CpuOptions& options, int pages = 64) {
-    auto model = CpuModel::Load(model_dir, options);
-    CHECK(model.ok()) << model.status();
-    const size_t bytes = (*model)->layout().page_bytes() * static_cast<size_t>(pages);
+  TestExecutor(const std::string& model_dir, const CpuOptions& options, int pages = 64)
+      : TestExecutor(LoadOrDie(model_dir, options), pages) {}
+
+  TestExecutor(std::shared_ptr<const CpuModel> model, int pages) {
+    const size_t bytes = model->layout().page_bytes() * static_cast<size_t>(pages);
     memory_.resize(bytes + 4096, std::byte{0xff});
     void* base = memory_.data();
     size_t space = memory_.size();
     CHECK(std::align(4096, bytes, base, space) != nullptr);
     executor_ = std::make_unique<CpuExecutor>(
-        *model, KvArena{.base = static_cast<std::byte*>(base), .page_count = pages});
+        std::move(model), KvArena{.base = static_cast<std::byte*>(base), .page_count = pages});
   }
 
   CpuExecutor& operator*() { return *executor_; }
   CpuExecutor* operator->() { return executor_.get(); }
 
  private:
+  static std::shared_ptr<const CpuModel> LoadOrDie(const std::string& model_dir,
+                                                   const CpuOptions& options) {
+    auto model = CpuModel::Load(model_dir, options);
+    CHECK(model.ok()) << model.status();
+    return *model;
+  }
+
   std::vector<std::byte> memory_;
   std::unique_ptr<CpuExecutor> executor_;
 };
