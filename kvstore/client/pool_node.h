@@ -17,8 +17,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +46,9 @@ struct PoolNodeOptions {
   uint64_t dram_bytes = 0;       // rounded down to whole pages; 0: no DRAM tier
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   std::string transports;        // UCX's list of transports ("tcp"); empty: all
+  // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP
+  // here.
+  metrics::Registry* registry = nullptr;
 };
 
 class PoolNode {
@@ -59,7 +62,7 @@ class PoolNode {
   virtual EventLoop* loop() = 0;
   virtual NodePool* pool() = 0;  // loop-only, as it says
   virtual metrics::Registry& registry() = 0;
-  // Pages beside /health, /ready and /metrics; before Start.
+  // Pages beside /health, /ready and /metrics, to be added before Start.
   virtual HttpRouter& http() = 0;
   // The addresses are known after Start.
   virtual const v1::NodeInfo& info() const = 0;

@@ -1,0 +1,67 @@
+#include "kvstore/client/pool_metrics.h"
+
+namespace tarn::kvstore {
+
+PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
+    : has_hbm_(arena_tier == Tier::kHbm),
+      pages_(registry->AddGaugeFamily("tarn_kv_pages", "Pages of each tier.", {{"tier"}})),
+      blocks_(registry->AddGaugeFamily(
+          "tarn_kv_blocks",
+          "Pages by state. Held ones are private or cached; reserved ones are promised to requests "
+          "and free or evictable still.",
+          {{"tier", "state"}})),
+      hits_(registry->AddCounterFamily("tarn_kv_block_hits_total",
+                                       "Wanted blocks that were got, by where they came from.",
+                                       {{"origin"}})),
+      evictions_(registry->AddCounterFamily("tarn_kv_evictions_total",
+                                            "Blocks dropped for others, by tier.", {{"tier"}})),
+      lookups_(registry->AddCounter("tarn_kv_block_lookups_total",
+                                    "Blocks that requests wanted: hits and misses.")),
+      misses_(
+          registry->AddCounter("tarn_kv_block_misses_total", "Wanted blocks that no source gave.")),
+      pulled_bytes_(registry->AddCounter("tarn_kv_pulled_bytes_total",
+                                         "Bytes of verified blocks pulled from other nodes.")),
+      verify_failures_(registry->AddCounter(
+          "tarn_kv_verify_failures_total",
+          "Pages that came and were not the wanted block: reused meanwhile, or damaged.")),
+      pull_failures_(
+          registry->AddCounter("tarn_kv_pull_failures_total", "Sources that could not be read.")),
+      leaked_(registry->AddGauge("tarn_kv_leaked_pages",
+                                 "Pages held or reserved after their owner's deadline.")),
+      in_flight_(registry->AddGauge("tarn_kv_pulls_in_flight",
+                                    "Blocks on their way into a tier of this node.")),
+      rate_(registry->AddGauge("tarn_kv_pull_bytes_per_second",
+                               "Measured rate of pulls from other nodes, smoothed.")) {}
+
+void PoolMetrics::Raise(metrics::Counter& counter, uint64_t total) {
+  counter.Add(total - counter.Value());
+}
+
+void PoolMetrics::Update(const NodePoolStats& stats) {
+  const std::string arena = has_hbm_ ? "hbm" : "dram";
+  pages_.With({arena}).Set(stats.hbm_pages);
+  blocks_.With({arena, "free"}).Set(stats.hbm_free);
+  blocks_.With({arena, "cached"}).Set(stats.hbm_cached);
+  blocks_.With({arena, "held"}).Set(stats.hbm_held);
+  blocks_.With({arena, "reserved"}).Set(stats.hbm_reserved);
+  Raise(evictions_.With({arena}), stats.evictions_hbm);
+  if (has_hbm_) {
+    pages_.With({"dram"}).Set(stats.dram_pages);
+    blocks_.With({"dram", "free"}).Set(stats.dram_free);
+    blocks_.With({"dram", "cached"}).Set(stats.dram_cached);
+    Raise(evictions_.With({"dram"}), stats.evictions_dram);
+    Raise(hits_.With({"dram"}), stats.hits_dram);
+  }
+  Raise(hits_.With({arena}), stats.hits_hbm);
+  Raise(hits_.With({"remote"}), stats.hits_remote);
+  Raise(misses_, stats.misses);
+  Raise(lookups_, stats.hits_hbm + stats.hits_dram + stats.hits_remote + stats.misses);
+  Raise(pulled_bytes_, stats.pulled_bytes);
+  Raise(verify_failures_, stats.verify_failures);
+  Raise(pull_failures_, stats.pull_failures);
+  leaked_.Set(stats.leaked);
+  in_flight_.Set(stats.pulls_in_flight);
+  rate_.Set(stats.pull_bytes_per_us * 1e6);
+}
+
+}  // namespace tarn::kvstore

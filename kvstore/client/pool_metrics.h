@@ -1,0 +1,36 @@
+#pragma once
+
+// A pool's figures as Prometheus metrics, all named tarn_kv_*.
+
+#include "common/metrics/registry.h"
+#include "kvstore/client/node_pool.h"
+
+namespace tarn::kvstore {
+
+// Thread-compatible; the registry outlives it.
+class PoolMetrics {
+ public:
+  // `arena_tier` names the arena's pages in labels.
+  PoolMetrics(metrics::Registry* registry, Tier arena_tier);
+  void Update(const NodePoolStats& stats);
+
+ private:
+  // Brings a counter up to a total that somebody else counts.
+  static void Raise(metrics::Counter& counter, uint64_t total);
+
+  const bool has_hbm_;
+  metrics::Family<metrics::Gauge>& pages_;
+  metrics::Family<metrics::Gauge>& blocks_;
+  metrics::Family<metrics::Counter>& hits_;
+  metrics::Family<metrics::Counter>& evictions_;
+  metrics::Counter& lookups_;
+  metrics::Counter& misses_;
+  metrics::Counter& pulled_bytes_;
+  metrics::Counter& verify_failures_;
+  metrics::Counter& pull_failures_;
+  metrics::Gauge& leaked_;
+  metrics::Gauge& in_flight_;
+  metrics::Gauge& rate_;
+};
+
+}  // namespace tarn::kvstore

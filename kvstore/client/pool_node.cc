@@ -1,0 +1,297 @@
+#include "kvstore/client/pool_node.h"
+
+#include <glog/logging.h>
+
+#include <atomic>
+#include <future>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "common/http/status_pages.h"
+#include "common/rpc/server.h"
+#include "common/runtime/random.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "common/transport/ucx/ucx_transport.h"
+#include "kvstore/client/peers.h"
+#include "kvstore/client/pool_metrics.h"
+#include "kvstore/client/pool_service.h"
+#include "kvstore/client/probe.h"
+#include "kvstore/directory/publisher.h"
+#include "kvstore/wire/convert.h"
+
+namespace tarn::kvstore {
+namespace {
+
+constexpr absl::Duration kProbeTimeout = absl::Seconds(15);
+constexpr absl::Duration kLeaveGrace = absl::Seconds(1);
+constexpr absl::Duration kTransferGrace = absl::Seconds(5);
+constexpr absl::Duration kMetricsInterval = absl::Milliseconds(100);
+constexpr int kMinPages = 2;  // the probe's
+
+absl::Status CheckOptions(const PoolNodeOptions& options) {
+  if (options.node_id.empty()) return absl::InvalidArgumentError("node_id is empty");
+  if (options.hbm_pages < kMinPages) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("hbm_pages is ", options.hbm_pages, ", at least ", kMinPages, " are needed"));
+  }
+  const std::string& host = options.server.listen.host;
+  if ((host == "0.0.0.0" || host == "::") && options.advertise_host.empty()) {
+    return absl::InvalidArgumentError("listening on " + host +
+                                      " needs advertise_host, which peers can dial");
+  }
+  return absl::OkStatus();
+}
+
+class PoolNodeImpl : public PoolNode {
+ public:
+  static absl::StatusOr<std::unique_ptr<PoolNode>> Create(PoolNodeOptions options) {
+    RETURN_IF_ERROR(CheckOptions(options));
+    std::unique_ptr<PoolNodeImpl> node(new PoolNodeImpl(std::move(options)));
+    RETURN_IF_ERROR(node->Build());
+    return node;
+  }
+  ~PoolNodeImpl() override;
+
+  EventLoop* loop() override { return &loop_; }
+  NodePool* pool() override { return pool_.get(); }
+  metrics::Registry& registry() override { return *registry_; }
+  HttpRouter& http() override { return router_; }
+  const v1::NodeInfo& info() const override { return info_; }
+
+  absl::Status Start(std::vector<grpc::Service*> services, LoadSource load) override;
+  absl::Status Ready() const override;
+  void Drain() override;
+  void Shutdown(absl::Duration grace) override;
+
+ private:
+  explicit PoolNodeImpl(PoolNodeOptions options);
+  absl::Status Build();
+  absl::Status Serve(std::vector<grpc::Service*> services);
+  absl::Status ServeHttp();
+  absl::Status Probe();
+  void Announce(LoadSource load);
+  v1::NodeLoad WithPoolFigures(v1::NodeLoad load) const;
+  void UpdateMetrics();
+  void WaitForTransfers();
+  void SetReady(absl::Status status);
+
+  const PoolNodeOptions options_;
+  std::unique_ptr<metrics::Registry> own_registry_;
+  metrics::Registry* const registry_;
+  HttpRouter router_;
+  v1::NodeInfo info_;
+  mutable Mutex mutex_;
+  absl::Status ready_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("starting");
+
+  RealEventLoop loop_{"tarn-node"};
+  RealEventLoop connect_loop_{"tarn-connect"};
+  std::unique_ptr<UcxTransport> transport_;
+  // Loop only.
+  std::unique_ptr<Peers> peers_;
+  std::unique_ptr<NodePool> pool_;
+  std::unique_ptr<InventoryPublisher> publisher_;
+  std::unique_ptr<PoolMetrics> metrics_;
+  metrics::Gauge* synced_ = nullptr;
+  TimerId metrics_timer_ = 0;
+  bool draining_ = false;
+  // Main thread only.
+  std::unique_ptr<PoolService> pool_service_;
+  std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<HttpServer> http_;
+  bool drained_ = false;
+  bool shut_down_ = false;
+};
+
+PoolNodeImpl::PoolNodeImpl(PoolNodeOptions options)
+    : options_(std::move(options)),
+      own_registry_(options_.registry == nullptr ? std::make_unique<metrics::Registry>() : nullptr),
+      registry_(options_.registry == nullptr ? own_registry_.get() : options_.registry) {
+  info_.set_node_id(options_.node_id);
+  info_.set_incarnation(Random::FromEntropy().Next());
+  info_.set_role(options_.role);
+  *info_.mutable_model() = options_.model;
+}
+
+absl::Status PoolNodeImpl::Build() {
+  absl::StatusOr<BlockLayout> layout = FromProto(options_.model.layout());
+  if (!layout.ok()) return Annotate(layout.status(), "model.layout");
+  UcxOptions ucx;
+  ucx.tls = options_.transports;
+  ASSIGN_OR_RETURN(transport_, UcxTransport::Create(ucx, loop_));
+  peers_ = std::make_unique<Peers>(&loop_, &connect_loop_, transport_.get());
+  NodePoolOptions pool;
+  pool.layout = *layout;
+  pool.hbm_pages = options_.hbm_pages;
+  pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
+  pool.arena_tier = options_.arena_tier;
+  ASSIGN_OR_RETURN(pool_, NodePool::Create(pool, &loop_, transport_.get(), peers_.get()));
+  pool_service_ = std::make_unique<PoolService>(
+      &loop_, PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
+  metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
+  synced_ = &registry_->AddGauge("tarn_kv_directories_synced",
+                                 "Directories that have this node's whole inventory.");
+  LOG(INFO) << options_.node_id << ": " << pool.hbm_pages << " pages and " << pool.dram_pages
+            << " in DRAM, of " << layout->ToString();
+  return absl::OkStatus();
+}
+
+absl::Status PoolNodeImpl::Start(std::vector<grpc::Service*> services, LoadSource load) {
+  RETURN_IF_ERROR(Serve(std::move(services)));
+  if (options_.registry == nullptr) RETURN_IF_ERROR(ServeHttp());
+  RunOnLoop([this] {
+    peers_->SetSelf(info_);
+    pool_service_->SetSelf(info_);
+    UpdateMetrics();
+  });
+  RETURN_IF_ERROR(Probe());
+  Announce(std::move(load));
+  rpc_->SetServing(true);
+  SetReady(absl::OkStatus());
+  std::map<std::string, std::string> addresses{{"grpc", info_.rpc_address()}};
+  if (http_ != nullptr) addresses["http"] = info_.http_address();
+  return WriteReadyFile(options_.server.ready_file, addresses);
+}
+
+absl::Status PoolNodeImpl::Serve(std::vector<grpc::Service*> services) {
+  services.push_back(pool_service_.get());
+  RpcServerOptions options;
+  options.listen = options_.server.listen.ToString();
+  ASSIGN_OR_RETURN(rpc_, RpcServer::Start(options, services));
+  HostPort address = options_.server.listen;
+  if (!options_.advertise_host.empty()) address.host = options_.advertise_host;
+  address.port = static_cast<uint16_t>(rpc_->port());
+  info_.set_rpc_address(address.ToString());
+  return absl::OkStatus();
+}
+
+absl::Status PoolNodeImpl::ServeHttp() {
+  AddStatusPages(router_, *registry_, [this] { return Ready(); });
+  HttpServerOptions options;
+  options.listen = options_.server.http_listen.ToString();
+  ASSIGN_OR_RETURN(http_, HttpServer::Start(options, [this](HttpRequest request, auto responder) {
+                     router_.Route(std::move(request), std::move(responder));
+                   }));
+  HostPort address = options_.server.http_listen;
+  if (!options_.advertise_host.empty()) address.host = options_.advertise_host;
+  address.port = static_cast<uint16_t>(http_->port());
+  info_.set_http_address(address.ToString());
+  return absl::OkStatus();
+}
+
+absl::Status PoolNodeImpl::Probe() {
+  std::promise<absl::Status> result;
+  loop_.Post([&] {
+    ProbePool(pool_.get(), info_, loop_.Now() + kProbeTimeout,
+              [&](absl::Status status) { result.set_value(std::move(status)); });
+  });
+  return result.get_future().get();
+}
+
+void PoolNodeImpl::Announce(LoadSource load) {
+  RunOnLoop([&] {
+    InventoryPublisherOptions options;
+    options.directories = options_.directories;
+    options.info = info_;
+    publisher_ = InventoryPublisher::Start(
+        std::move(options), &loop_, pool_.get(),
+        [this, load = std::move(load)] { return WithPoolFigures(load ? load() : v1::NodeLoad()); });
+  });
+}
+
+v1::NodeLoad PoolNodeImpl::WithPoolFigures(v1::NodeLoad load) const {
+  NodePoolStats stats = pool_->Stats();
+  bool has_hbm = options_.arena_tier == Tier::kHbm;
+  if (has_hbm) {
+    load.set_hbm_pages(stats.hbm_pages);
+    load.set_hbm_pages_free(stats.hbm_free);
+    load.set_hbm_pages_reserved(stats.hbm_reserved + stats.hbm_held);
+  }
+  load.set_dram_pages(has_hbm ? stats.dram_pages : stats.hbm_pages);
+  load.set_dram_pages_free(has_hbm ? stats.dram_free : stats.hbm_free);
+  load.set_pull_bytes_per_us(stats.pull_bytes_per_us);
+  load.set_leaked_pages(stats.leaked);
+  load.set_draining(load.draining() || draining_);
+  return load;
+}
+
+void PoolNodeImpl::UpdateMetrics() {
+  metrics_->Update(pool_->Stats());
+  synced_->Set(publisher_ == nullptr ? 0 : publisher_->synced());
+  metrics_timer_ = loop_.PostAfter(kMetricsInterval, [this] { UpdateMetrics(); });
+}
+
+absl::Status PoolNodeImpl::Ready() const {
+  MutexLock lock(mutex_);
+  return ready_;
+}
+
+void PoolNodeImpl::SetReady(absl::Status status) {
+  MutexLock lock(mutex_);
+  ready_ = std::move(status);
+}
+
+void PoolNodeImpl::Drain() {
+  if (std::exchange(drained_, true)) return;
+  SetReady(absl::UnavailableError("draining"));
+  if (rpc_ != nullptr) rpc_->SetServing(false);
+  std::promise<void> left;
+  RunOnLoop([&] {
+    draining_ = true;
+    if (publisher_ == nullptr) return left.set_value();
+    publisher_->Leave(kLeaveGrace, [&] { left.set_value(); });
+  });
+  left.get_future().get();
+}
+
+void PoolNodeImpl::Shutdown(absl::Duration grace) {
+  if (std::exchange(shut_down_, true)) return;
+  Drain();
+  if (rpc_ != nullptr) rpc_->Shutdown(grace);
+  WaitForTransfers();
+  if (http_ != nullptr) http_->Stop(absl::Milliseconds(200));
+  RemoveReadyFile(options_.server.ready_file);
+}
+
+void PoolNodeImpl::WaitForTransfers() {
+  std::promise<void> ended;
+  absl::Time limit = loop_.Now() + kTransferGrace;
+  std::function<void()> look = [&] {
+    if (pool_->Stats().pulls_in_flight == 0 || loop_.Now() >= limit) return ended.set_value();
+    loop_.PostAfter(absl::Milliseconds(5), look);
+  };
+  loop_.Post(look);
+  ended.get_future().get();
+}
+
+PoolNodeImpl::~PoolNodeImpl() {
+  if (pool_ != nullptr) Shutdown(absl::ZeroDuration());
+  RunOnLoop([this] {
+    loop_.CancelTimer(metrics_timer_);
+    publisher_.reset();
+    pool_.reset();
+    peers_.reset();
+  });
+  connect_loop_.Stop();
+  transport_.reset();
+  loop_.Stop();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PoolNode>> PoolNode::Create(PoolNodeOptions options) {
+  return PoolNodeImpl::Create(std::move(options));
+}
+
+void PoolNode::RunOnLoop(const std::function<void()>& task) {
+  CHECK(!loop()->OnLoop());
+  std::promise<void> ran;
+  loop()->Post([&] {
+    task();
+    ran.set_value();
+  });
+  ran.get_future().get();
+}
+
+}  // namespace tarn::kvstore
