@@ -177,6 +177,8 @@ class RequestState {
   // Where the request holds something.
   bool has_seat() const { return seat_.leg != 0; }
   bool has_pin() const { return pin_.leg != 0; }
+  Leg seat_leg() const { return seat_.leg; }
+  Leg pin_leg() const { return pin_.leg; }
   const NodeId& decode_node() const { return seat_.node; }
   const NodeId& prefill_node() const { return pin_.node; }
   // Nodes that refused or failed, and are not asked again. Lost ones are not among them: they are

@@ -1,0 +1,339 @@
+#include "router/session/active_request.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/status.h"
+#include "engine/wire/convert.h"
+
+namespace tarn::router {
+namespace {
+
+std::vector<engine::SampledToken> FromProto(const v1::DecodeTokens& proto) {
+  std::vector<engine::SampledToken> tokens;
+  tokens.reserve(static_cast<size_t>(proto.tokens_size()));
+  for (const v1::SampledToken& token : proto.tokens()) tokens.push_back(engine::FromProto(token));
+  return tokens;
+}
+
+std::optional<FinishReason> FromProto(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_STOP:
+      return FinishReason::kStop;
+    case v1::FINISH_REASON_LENGTH:
+      return FinishReason::kLength;
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+ActiveRequest::ActiveRequest(const RequestContext* context, RequestId id, GenerationRequest request,
+                             GenerationSink* sink)
+    : context_(context),
+      id_(id),
+      request_(std::move(request)),
+      sink_(sink),
+      state_(request_.end_tokens, request_.max_new_tokens, context->options.limits),
+      tokens_(request_.prompt) {
+  report_.prompt_tokens = static_cast<int>(request_.prompt.size());
+}
+
+ActiveRequest::~ActiveRequest() {
+  if (context_ == nullptr || ended_) return;
+  Handle(event::Cancel{});
+  End(context_->metrics->requests_cancelled);
+}
+
+GenerationReport ActiveRequest::Report() const {
+  GenerationReport report = report_;
+  report.attempts = state_.attempts();
+  if (context_ == nullptr || ended_) return report;
+  report.total = Now() - request_.received;
+  if (handed_over_ != absl::InfinitePast()) report.decode = Now() - handed_over_;
+  return report;
+}
+
+void ActiveRequest::Detach() {
+  CancelTimers();
+  context_ = nullptr;
+}
+
+void ActiveRequest::Begin() {
+  begun_ = Now();
+  if (request_.deadline != absl::InfiniteFuture()) {
+    deadline_ = context_->loop->PostAt(request_.deadline, [this] { Handle(event::Deadline{}); });
+  }
+  Perform(state_.Start());
+}
+
+void ActiveRequest::Refuse(const absl::Status& status, absl::Duration retry_after) {
+  state_.Start();
+  Handle(event::NotChosen{status, retry_after});
+}
+
+void ActiveRequest::OnPrefillEvent(v1::PrefillEvent event) {
+  const Leg leg = LegOf(event.request_id());
+  switch (event.event_case()) {
+    case v1::PrefillEvent::kBlocksReady:
+      ready_ = std::move(*event.mutable_blocks_ready());
+      return Handle(event::BlocksReady{leg});
+    case v1::PrefillEvent::kDone: {
+      const v1::PrefillDone& done = event.done();
+      // What a later leg finds cached is the work of the first.
+      if (first_token_ == absl::InfinitePast()) {
+        report_.computed = static_cast<int>(done.prompt().computed());
+        report_.local_hbm = static_cast<int>(done.prompt().local_hbm());
+        report_.local_dram = static_cast<int>(done.prompt().local_dram());
+        report_.remote = static_cast<int>(done.prompt().remote());
+        report_.queue = absl::Microseconds(done.queue_us());
+        report_.fetch = absl::Microseconds(done.fetch_us());
+        report_.compute = absl::Microseconds(done.compute_us());
+      }
+      return Handle(event::PrefillDone{leg, engine::FromProto(done.first_token())});
+    }
+    case v1::PrefillEvent::kFailed:
+      return Handle(event::PrefillFailed{leg, engine::FromProto(event.failed()),
+                                         engine::RetryAfterOf(event.failed())});
+    case v1::PrefillEvent::EVENT_NOT_SET:
+      return;
+  }
+}
+
+void ActiveRequest::OnDecodeEvent(v1::DecodeEvent event) {
+  const Leg leg = LegOf(event.request_id());
+  switch (event.event_case()) {
+    case v1::DecodeEvent::kAdmitted:
+      return Handle(event::Admitted{leg});
+    case v1::DecodeEvent::kHandover:
+      if (handed_over_ == absl::InfinitePast() && first_token_ != absl::InfinitePast()) {
+        handed_over_ = Now();
+        report_.handover = handed_over_ - first_token_;
+      }
+      return Handle(event::HandedOver{leg});
+    case v1::DecodeEvent::kTokens:
+      return Handle(event::Tokens{leg, FromProto(event.tokens())});
+    case v1::DecodeEvent::kFinished:
+      return Handle(event::DecodeFinished{leg, FromProto(event.finished().reason())});
+    case v1::DecodeEvent::kFailed:
+      return Handle(event::DecodeFailed{leg, engine::FromProto(event.failed()),
+                                        engine::RetryAfterOf(event.failed())});
+    case v1::DecodeEvent::EVENT_NOT_SET:
+      return;
+  }
+}
+
+void ActiveRequest::OnNodeLost(const NodeId& node) {
+  // The pin first: its loss alone may be no loss at all.
+  const RequestContext* const context = context_;
+  const RequestId id = id_;
+  if (state_.has_pin() && state_.prefill_node() == node) {
+    Handle(event::PrefillLost{state_.pin_leg()});
+    if (context->find(id) != this) return;
+  }
+  if (state_.has_seat() && state_.decode_node() == node) {
+    Handle(event::DecodeLost{state_.seat_leg()});
+  }
+}
+
+void ActiveRequest::Handle(const Event& event) {
+  if (context_ == nullptr) return;
+  const int failures = state_.failures(), refusals = state_.refusals();
+  const std::vector<Action> actions = state_.Handle(event);
+  context_->metrics->retries_lost.Add(static_cast<uint64_t>(state_.failures() - failures));
+  context_->metrics->retries_refused.Add(static_cast<uint64_t>(state_.refusals() - refusals));
+  SettlePlacements();
+  Perform(actions);
+}
+
+void ActiveRequest::Perform(const std::vector<Action>& actions) {
+  const RequestContext* const context = context_;
+  const RequestId id = id_;
+  for (const Action& action : actions) {
+    std::visit([this](const auto& a) { Do(a); }, action);
+    // The client may have destroyed this object in a callback; what is left is for the client only.
+    if (context->find(id) != this) return;
+  }
+}
+
+void ActiveRequest::Do(const action::Choose& choose) {
+  if (choose.after == absl::ZeroDuration()) return Decide(choose.wants_decode);
+  const bool wants_decode = choose.wants_decode;
+  pause_ = context_->loop->PostAfter(choose.after, [this, wants_decode] { Decide(wants_decode); });
+}
+
+void ActiveRequest::Do(const action::Admit& admit) {
+  report_.decode_node = admit.node.value();
+  if (!context_->nodes->Send(admit.node,
+                             MakeAdmit(Context(admit.leg), state_.remaining_tokens()))) {
+    PostEvent(event::DecodeLost{admit.leg});
+  }
+}
+
+void ActiveRequest::Do(const action::StartPrefill& start) {
+  if (report_.route == absl::ZeroDuration()) report_.route = Now() - begun_;
+  report_.prefill_node = start.node.value();
+  v1::PrefillCommand command =
+      MakePrefillStart(Context(start.leg), context_->options.handover_timeout);
+  AddPlan(context_->index(), keys_, plan_blocks_, start.node, context_->options.max_sources,
+          *command.mutable_start());
+  if (!context_->nodes->Send(start.node, std::move(command))) {
+    PostEvent(event::PrefillLost{start.leg});
+  }
+}
+
+void ActiveRequest::Do(const action::RelayBlocks& relay) {
+  v1::DecodeCommand command;
+  command.set_request_id(WireId(id_, relay.leg).value());
+  *command.mutable_blocks() = std::move(ready_);
+  context_->nodes->Send(relay.node, std::move(command));
+}
+
+void ActiveRequest::Do(const action::StartDecode& start) {
+  context_->nodes->Send(start.node, MakeDecodeStart(WireId(id_, start.leg), start.first_token));
+}
+
+void ActiveRequest::Do(const action::CancelDecode& cancel) {
+  context_->nodes->Send(cancel.node, MakeDecodeCancel(WireId(id_, cancel.leg)));
+}
+
+void ActiveRequest::Do(const action::ReleasePrefill& release) {
+  context_->nodes->Send(release.node, MakePrefillRelease(WireId(id_, release.leg)));
+}
+
+void ActiveRequest::Do(const action::EmitTokens& emit) {
+  for (const engine::SampledToken& token : emit.tokens) tokens_.push_back(token.token);
+  if (first_token_ == absl::InfinitePast()) {
+    NoteFirstToken();
+  } else {
+    const double gap = absl::ToDoubleSeconds(Now() - last_token_);
+    for (size_t i = 0; i < emit.tokens.size(); ++i) {
+      context_->metrics->inter_token_latency.Observe(gap / static_cast<double>(emit.tokens.size()));
+    }
+  }
+  last_token_ = Now();
+  context_->metrics->generation_tokens.Add(emit.tokens.size());
+  sink_->OnTokens(emit.tokens);
+}
+
+void ActiveRequest::Do(const action::Finish& finish) {
+  End(context_->metrics->requests_finished);
+  const GenerationReport report = report_;
+  sink_->OnFinished(finish.reason, report);
+}
+
+void ActiveRequest::Do(const action::Fail& fail) {
+  VLOG(1) << "request " << id_ << " failed after " << state_.attempts()
+          << " attempts: " << fail.status;
+  const bool refused = absl::IsResourceExhausted(fail.status);
+  End(refused ? context_->metrics->requests_refused : context_->metrics->requests_failed);
+  sink_->OnFailed(fail.status, fail.retry_after);
+}
+
+void ActiveRequest::Decide(bool wants_decode) {
+  const absl::Time start = Now();
+  const RouteResult result = Route(wants_decode);
+  decided_ = Now();
+  context_->metrics->routing_time.Observe(absl::ToDoubleSeconds(decided_ - start));
+  if (const auto* refusal = std::get_if<Refusal>(&result)) {
+    return Handle(event::NotChosen{refusal->status, refusal->retry_after});
+  }
+  const auto& decision = std::get<RouteDecision>(result);
+  const PrefillPrediction& predicted = decision.prefill.predicted;
+  if (first_token_ == absl::InfinitePast()) {
+    report_.predicted_time_to_first_token = absl::Microseconds(predicted.total_us());
+  }
+  // Own blocks too: should they be gone by then, there is another place.
+  plan_blocks_ = predicted.local_blocks + predicted.pull_blocks;
+  Place(prefill_placement_, decision.prefill.node, {.tokens = predicted.compute_tokens});
+  event::Chosen chosen{.prefill = decision.prefill.node};
+  if (decision.decode.has_value()) {
+    Place(decode_placement_, decision.decode->node, {.pages = decision.decode->pages});
+    chosen.decode = decision.decode->node;
+  }
+  Handle(chosen);
+}
+
+RouteResult ActiveRequest::Route(bool wants_decode) {
+  const std::optional<ServedModel>& model = context_->nodes->model();
+  if (!model.has_value()) {
+    return Refusal{absl::UnavailableError("no node has joined the cluster yet"), absl::Seconds(2)};
+  }
+  ExtendKeys(*model);
+  const RouteRequest request = {.tokens = static_cast<int64_t>(tokens_.size()),
+                                .max_new_tokens = state_.remaining_tokens(),
+                                .time_left = request_.deadline - Now(),
+                                .wants_decode = wants_decode,
+                                .avoid_prefill = state_.avoid_prefill(),
+                                .avoid_decode = state_.avoid_decode()};
+  return Choose(request, context_->nodes->view(), context_->index().Match(keys_), model->block,
+                Now());
+}
+
+void ActiveRequest::ExtendKeys(const ServedModel& model) {
+  const size_t step = static_cast<size_t>(model.block.tokens);
+  BlockKey parent = keys_.empty() ? model.RootFor(request_.salt) : keys_.back();
+  for (size_t begin = keys_.size() * step; begin + step <= tokens_.size(); begin += step) {
+    parent = ChildKey(parent, std::span(tokens_).subspan(begin, step));
+    keys_.push_back(parent);
+  }
+}
+
+void ActiveRequest::SettlePlacements() {
+  const Phase phase = state_.phase();
+  if (!state_.has_seat()) EndPlacement(decode_placement_);
+  if (phase != Phase::kAdmitting && phase != Phase::kPrefilling) EndPlacement(prefill_placement_);
+}
+
+void ActiveRequest::Place(std::optional<NodeId>& where, const NodeId& node, const Work& work) {
+  EndPlacement(where);
+  context_->nodes->view().Place(node, id_, work);
+  where = node;
+}
+
+void ActiveRequest::EndPlacement(std::optional<NodeId>& where) {
+  if (where.has_value()) context_->nodes->view().End(*where, id_);
+  where.reset();
+}
+
+void ActiveRequest::PostEvent(const Event& event) {
+  posted_ = context_->loop->PostAt(Now(), [this, event] { Handle(event); });
+}
+
+void ActiveRequest::CancelTimers() {
+  for (const TimerId timer : {deadline_, pause_, posted_}) context_->loop->CancelTimer(timer);
+}
+
+void ActiveRequest::NoteFirstToken() {
+  RouterMetrics& metrics = *context_->metrics;
+  first_token_ = Now();
+  report_.time_to_first_token = first_token_ - request_.received;
+  metrics.time_to_first_token.Observe(absl::ToDoubleSeconds(report_.time_to_first_token));
+  const double predicted = absl::ToDoubleSeconds(report_.predicted_time_to_first_token);
+  metrics.predicted_time_to_first_token.Observe(predicted);
+  const double real = absl::ToDoubleSeconds(first_token_ - decided_);
+  if (real > 0) metrics.prediction_ratio.Observe(predicted / real);
+  metrics.prompt_tokens.Add(static_cast<uint64_t>(report_.prompt_tokens));
+  metrics.cached_prompt_tokens.Add(static_cast<uint64_t>(report_.cached_tokens()));
+}
+
+void ActiveRequest::End(metrics::Counter& outcome) {
+  report_ = Report();
+  ended_ = true;
+  CancelTimers();
+  outcome.Add();
+  context_->metrics->e2e_latency.Observe(absl::ToDoubleSeconds(report_.total));
+  context_->ended(id_);
+}
+
+LegContext ActiveRequest::Context(Leg leg) const {
+  return {.wire_id = WireId(id_, leg),
+          .request = request_,
+          .tokens = tokens_,
+          .time_left = request_.deadline - Now()};
+}
+
+}  // namespace tarn::router
