@@ -73,7 +73,12 @@ TEST_F(FaultTest, AnnouncementsOfOtherKeysAreNotBelieved) {
 
 TEST_F(FaultTest, PrefillNodeGoneDuringTheHandover) {
   router_->relay_after_done = true;
-  router_->on_first_token = [&](uint64_t) { loop_.Post([&] { prefill_->Kill(); }); };
+  router_->on_first_token = [&](uint64_t) {
+    loop_.Post([&] {
+      router_->LosePrefill();
+      prefill_->Kill();
+    });
+  };
   const TestRequest request{.prompt = RandomPrompt(90, 3)};
   const TestAnswer& answer = Run(request);
   EXPECT_EQ(answer.tokens, DirectAnswer(request)) << answer.failed;

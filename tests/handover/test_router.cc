@@ -113,7 +113,8 @@ void TestRouter::Cancel(uint64_t id) {
 
 void TestRouter::Release(uint64_t id) {
   Flight& flight = flights_.at(id);
-  if (!flight.prefilling || flight.released || never_release) return;
+  if (prefill_connection_ == nullptr || !flight.prefilling || flight.released || never_release)
+    return;
   flight.released = true;
   v1::PrefillCommand command;
   command.set_request_id(id);

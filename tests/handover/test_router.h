@@ -46,6 +46,8 @@ class TestRouter {
   void Cancel(uint64_t id);
   // The prefill node is lost: requests without their first token start again at `other`.
   void FailOver(PrefillNode* other);
+  // The connection with the prefill node breaks, and nobody takes its place.
+  void LosePrefill() { prefill_connection_.reset(); }
   void CloseStreams(const absl::Status& status);
 
   const TestAnswer& answer(uint64_t id) const { return flights_.at(id).answer; }
