@@ -1,0 +1,172 @@
+#include "router/server/router_server.h"
+
+#include <glog/logging.h>
+
+#include <chrono>
+#include <future>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "common/http/server.h"
+#include "common/http/status_pages.h"
+#include "common/rpc/server.h"
+#include "common/runtime/random.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "kvstore/directory/subscriber.h"
+#include "router/session/cluster.h"
+
+namespace tarn::router {
+namespace {
+
+// The last word of Cluster::Ready, for threads that are not the loop.
+class ReadyBoard {
+ public:
+  void Set(const absl::Status& status) {
+    MutexLock lock(mutex_);
+    status_ = status;
+  }
+  absl::Status Get() const {
+    MutexLock lock(mutex_);
+    return status_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("no directory heard yet");
+};
+
+class RouterServerImpl : public RouterServer {
+ public:
+  explicit RouterServerImpl(const RouterConfig& config)
+      : config_(config), metrics_(registry_), loop_("router") {}
+  ~RouterServerImpl() override { Stop(); }
+
+  absl::Status Begin() {
+    OnLoop([this] { BuildCluster(); });
+    AddStatusPages(pages_, registry_, [this] { return ready_.Get(); });
+    ASSIGN_OR_RETURN(http_, HttpServer::Start({.listen = config_.server.http_listen.ToString()},
+                                              [this](auto request, auto responder) {
+                                                pages_.Route(std::move(request),
+                                                             std::move(responder));
+                                              }));
+    ASSIGN_OR_RETURN(rpc_, RpcServer::Start({.listen = config_.server.listen.ToString()}, {}));
+    OnLoop([this] { ShowReady(cluster_->Ready()); });
+    return absl::OkStatus();
+  }
+
+  std::string rpc_address() const override { return rpc_->address(); }
+  std::string http_address() const override { return http_->address(); }
+
+  void Shutdown() override {
+    OnLoop([this] { cluster_->Drain(); });
+    if (!WaitForRequests()) {
+      LOG(WARNING) << "requests were still under way after "
+                   << absl::FormatDuration(config_.drain_timeout) << ": cut";
+    }
+    Stop();
+  }
+
+ private:
+  // Runs `task` on the loop and waits for its end.
+  void OnLoop(std::function<void()> task) {
+    std::promise<void> done;
+    loop_.Post([&] {
+      task();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
+  void BuildCluster() {
+    Random random = Random::FromEntropy();
+    ClusterOptions options;
+    options.router_id = config_.router_id.empty()
+                            ? absl::StrCat("router-", absl::Hex(random.Next() >> 40))
+                            : config_.router_id;
+    options.max_in_flight = config_.max_in_flight;
+    options.requests.limits.max_attempts = config_.max_attempts;
+    options.requests.handover_timeout = config_.handover_timeout;
+    streams_ = MakeGrpcNodeStreams(&loop_);
+    ClusterParts parts;
+    parts.loop = &loop_;
+    parts.streams = streams_.get();
+    parts.metrics = &metrics_;
+    parts.index = [this]() -> const kvstore::BlockIndex& {
+      return subscriber_ ? subscriber_->index() : no_index_;
+    };
+    parts.on_ready = [this](const absl::Status& ready) { ShowReady(ready); };
+    cluster_ = std::make_unique<Cluster>(options, std::move(parts), std::move(random));
+    kvstore::ClusterListener listener;
+    listener.on_joined = [this](const kvstore::ClusterNode& node) { cluster_->Joined(node.info); };
+    listener.on_left = [this](const NodeId& node, Incarnation incarnation) {
+      cluster_->Left(node, incarnation);
+    };
+    listener.on_load = [this](const kvstore::ClusterNode& node) {
+      cluster_->Reported(NodeId(node.info.node_id()), node.load);
+    };
+    subscriber_ = kvstore::DirectorySubscriber::Start({.directories = config_.directories}, &loop_,
+                                                      std::move(listener));
+  }
+
+  void ShowReady(const absl::Status& ready) {
+    ready_.Set(ready);
+    if (rpc_) rpc_->SetServing(ready.ok());
+  }
+
+  // Asks the loop in turns until nothing is under way.
+  bool WaitForRequests() {
+    std::promise<bool> drained;
+    const absl::Time end = SteadyNow() + config_.drain_timeout;
+    std::function<void()> look = [&] {
+      if (cluster_->in_flight() == 0) return drained.set_value(true);
+      if (loop_.Now() >= end) return drained.set_value(false);
+      loop_.PostAfter(absl::Milliseconds(20), look);
+    };
+    loop_.Post(look);
+    return drained.get_future().get();
+  }
+
+  // Servers first: their calls need the loop, and may use the cluster until they end.
+  void Stop() {
+    if (std::exchange(stopped_, true)) return;
+    if (http_) http_->Stop(absl::ZeroDuration());
+    if (rpc_) rpc_->Shutdown(absl::ZeroDuration());
+    OnLoop([this] {
+      subscriber_.reset();
+      cluster_.reset();
+    });
+    loop_.Stop();
+  }
+
+  const RouterConfig config_;
+  metrics::Registry registry_;
+  RouterMetrics metrics_;
+  ReadyBoard ready_;
+  HttpRouter pages_;
+  RealEventLoop loop_;
+  bool stopped_ = false;
+
+  // Loop-only.
+  const kvstore::BlockIndex no_index_;
+  std::unique_ptr<NodeStreams> streams_;
+  std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<kvstore::DirectorySubscriber> subscriber_;
+
+  std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(const RouterConfig& config) {
+  if (config.directories.empty()) {
+    return absl::InvalidArgumentError("--directory: give host:port of one directory at least");
+  }
+  auto server = std::make_unique<RouterServerImpl>(config);
+  RETURN_IF_ERROR(server->Begin());
+  return server;
+}
+
+}  // namespace tarn::router

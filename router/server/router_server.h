@@ -1,0 +1,44 @@
+#pragma once
+
+// A router as one object: loop, directory, cluster, gRPC and HTTP servers. main() only parses flags
+// and waits for the signal.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/config/server_flags.h"
+
+namespace tarn::router {
+
+struct RouterConfig {
+  ServerFlags server;
+  std::vector<std::string> directories;  // "host:port", best first
+  std::string model_dir;                 // tokenizer and chat template
+  std::string served_model_name;         // empty: as the nodes call it
+  std::string router_id;                 // empty: drawn
+  int max_in_flight = 10'000;
+  int max_attempts = 3;
+  absl::Duration handover_timeout = absl::Seconds(30);
+  absl::Duration drain_timeout = absl::Seconds(30);
+};
+
+class RouterServer {
+ public:
+  // Serves when it returns, though the cluster may not be there yet. UNAVAILABLE: an address cannot
+  // be bound. INVALID_ARGUMENT names the flag.
+  static absl::StatusOr<std::unique_ptr<RouterServer>> Start(const RouterConfig& config);
+  virtual ~RouterServer() = default;
+
+  // Bound addresses.
+  virtual std::string rpc_address() const = 0;
+  virtual std::string http_address() const = 0;
+
+  // Takes no new requests, waits until those under way have ended, `drain_timeout` at most, and
+  // stops. Blocks; once.
+  virtual void Shutdown() = 0;
+};
+
+}  // namespace tarn::router
