@@ -3,6 +3,12 @@
 #include <utility>
 
 namespace tarn::kvstore {
+namespace {
+
+// After a gap the receiver asks again from time to time: the answer may get lost as well.
+constexpr uint64_t kAskEvery = 64;
+
+}  // namespace
 
 InventoryBatch& InventoryLog::Next(std::vector<InventoryBatch>& batches) {
   batches.emplace_back().sequence = ++sequence_;
@@ -49,10 +55,11 @@ InventoryState::Outcome InventoryState::Apply(const InventoryBatch& batch) {
   if (batch.snapshot_begin) {
     blocks_.clear();
     synced_ = true;
-    complete_ = asked_ = false;
+    complete_ = false;
+    unusable_ = 0;
   } else if (!synced_ || batch.sequence != sequence_ + 1) {
     synced_ = false;
-    return std::exchange(asked_, true) ? Outcome::kIgnored : Outcome::kNeedSnapshot;
+    return unusable_++ % kAskEvery == 0 ? Outcome::kNeedSnapshot : Outcome::kIgnored;
   }
   sequence_ = batch.sequence;
   for (const InventoryChange& change : batch.removes) blocks_.erase({change.key, change.tier});

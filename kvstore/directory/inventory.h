@@ -63,7 +63,7 @@ class InventoryState {
  public:
   enum class Outcome {
     kApplied,
-    kNeedSnapshot,  // something is missing: ask for a snapshot, once
+    kNeedSnapshot,  // something is missing: ask for a snapshot
     kIgnored,       // waiting for that snapshot
   };
   Outcome Apply(const InventoryBatch& batch);
@@ -79,7 +79,7 @@ class InventoryState {
   uint64_t sequence_ = 0;
   bool synced_ = false;  // has seen a snapshot_begin, and every number since
   bool complete_ = false;
-  bool asked_ = false;
+  uint64_t unusable_ = 0;  // messages since the gap
   absl::flat_hash_map<InventoryKey, BlockAddress> blocks_;
 };
 

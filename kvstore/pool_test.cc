@@ -1,0 +1,223 @@
+// The pool as a whole, in one process: nodes over UCX, a directory over gRPC, a subscriber.
+
+#include <glog/logging.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/status.h"
+#include "common/memory/block_header.h"
+#include "common/rpc/server.h"
+#include "common/runtime/random.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "kvstore/client/pool_node.h"
+#include "kvstore/directory/service.h"
+#include "kvstore/directory/subscriber.h"
+#include "kvstore/wire/convert.h"
+
+namespace tarn::kvstore {
+namespace {
+
+constexpr absl::Duration kLimit = absl::Seconds(60);
+const BlockLayout kLayout{.layers = 2,
+                          .kv_heads = 2,
+                          .head_dim = 32,
+                          .block_tokens = 16,
+                          .type = KvType::kF32,
+                          .alignment = 64};
+
+BlockKey Key(TokenId token) { return ChildKey(BlockKey{}, {&token, 1}); }
+
+void RunOn(EventLoop& loop, const std::function<void()>& task) {
+  std::promise<void> ran;
+  loop.Post([&] {
+    task();
+    ran.set_value();
+  });
+  ran.get_future().get();
+}
+
+// Asks on the loop until it holds; false after kLimit.
+bool Eventually(EventLoop& loop, const std::function<bool()>& holds) {
+  std::promise<bool> result;
+  absl::Time limit = loop.Now() + kLimit;
+  std::function<void()> look = [&] {
+    bool held = holds();
+    if (held || loop.Now() > limit) return result.set_value(held);
+    loop.PostAfter(absl::Milliseconds(2), look);
+  };
+  loop.Post(look);
+  return result.get_future().get();
+}
+
+class DirectoryProcess {
+ public:
+  explicit DirectoryProcess(const std::string& listen) : loop_("directory") {
+    service_ = std::make_unique<DirectoryService>(&loop_);
+    auto server = RpcServer::Start({.listen = listen}, {service_.get()});
+    CHECK(server.ok()) << server.status();
+    rpc_ = std::move(*server);
+  }
+  ~DirectoryProcess() {
+    rpc_->Shutdown(absl::ZeroDuration());
+    RunOn(loop_, [this] { service_.reset(); });
+  }
+  std::string address() const { return rpc_->address(); }
+
+ private:
+  RealEventLoop loop_;
+  std::unique_ptr<DirectoryService> service_;
+  std::unique_ptr<RpcServer> rpc_;
+};
+
+class PoolTest : public testing::Test {
+ protected:
+  PoolTest() : directory_(std::make_unique<DirectoryProcess>("127.0.0.1:0")) {
+    address_ = directory_->address();
+    RunOn(loop_, [this] {
+      subscriber_ = DirectorySubscriber::Start(
+          {.directories = {address_}}, &loop_,
+          {.on_joined = [this](const ClusterNode& n) { events_.push_back("+" + n.info.node_id()); },
+           .on_left = [this](const NodeId& n,
+                             Incarnation) { events_.push_back("-" + n.value()); }});
+    });
+  }
+  ~PoolTest() override {
+    RunOn(loop_, [this] { subscriber_.reset(); });
+  }
+
+  std::unique_ptr<PoolNode> Start(const std::string& name, uint64_t fingerprint = 1) {
+    PoolNodeOptions options;
+    options.node_id = name;
+    options.role = v1::ROLE_PREFILL;
+    options.model.set_name("model-" + std::to_string(fingerprint));
+    options.model.set_fingerprint(fingerprint);
+    *options.model.mutable_layout() = ToProto(kLayout);
+    options.directories = {address_};
+    options.hbm_pages = 8;
+    options.dram_bytes = 8 * kLayout.page_bytes();
+    absl::StatusOr<std::unique_ptr<PoolNode>> node = PoolNode::Create(options);
+    CHECK(node.ok()) << node.status();
+    absl::Status started = (*node)->Start({}, nullptr);
+    CHECK(started.ok()) << started;
+    return std::move(*node);
+  }
+  static void Publish(PoolNode& node, TokenId token) {
+    node.RunOnLoop([&] {
+      NodePool& pool = *node.pool();
+      auto pages = pool.Reserve(RequestId(1), 1, absl::InfiniteFuture());
+      PageRef page = pool.Allocate(*pages);
+      Random(token).Fill(page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
+      SealBlock(kLayout, pool.IdentityFor(page, Key(token), 16), page.bytes());
+      pool.Publish(page, Key(token), Key(token - 1));
+    });
+  }
+  std::vector<BlockSource> SourcesOf(TokenId token) {
+    std::vector<BlockSource> sources;
+    RunOn(loop_, [&] { sources = subscriber_->index().Sources(Key(token), NodeId()); });
+    return sources;
+  }
+  bool EventuallyListed(TokenId token, size_t places) {
+    return Eventually(
+        loop_, [&] { return subscriber_->index().Sources(Key(token), NodeId()).size() == places; });
+  }
+  // Pulls the block; says where it came from, and checks its bytes.
+  static absl::StatusOr<BlockOrigin> Pull(PoolNode& node, TokenId token,
+                                          std::vector<BlockSource> sources) {
+    std::promise<absl::StatusOr<BlockOrigin>> result;
+    std::unique_ptr<NodePool::Ticket> ticket;
+    PageReservation pages;
+    node.RunOnLoop([&] {
+      pages = *node.pool()->Reserve(RequestId(2), 1, absl::InfiniteFuture());
+      std::vector<WantedBlock> wanted;
+      wanted.push_back({Key(token), 16, std::move(sources), std::nullopt});
+      ticket = node.pool()->Acquire(
+          pages, std::move(wanted), node.loop()->Now() + kLimit,
+          [&](std::vector<absl::StatusOr<AcquiredBlock>> blocks) {
+            absl::StatusOr<BlockOrigin> origin = absl::UnknownError("no block");
+            if (!blocks[0].ok()) origin = blocks[0].status();
+            if (blocks[0].ok()) {
+              origin = blocks[0]->origin;
+              std::vector<std::byte> expected(kLayout.payload_bytes());
+              Random(token).Fill(expected);
+              EXPECT_EQ(std::memcmp(blocks[0]->page.bytes().data() + kLayout.payload_offset(),
+                                    expected.data(), expected.size()),
+                        0);
+            }
+            blocks.clear();
+            pages = PageReservation();
+            result.set_value(std::move(origin));
+          });
+    });
+    return result.get_future().get();
+  }
+
+  RealEventLoop loop_{"subscriber"};
+  std::unique_ptr<DirectoryProcess> directory_;
+  std::string address_;
+  std::unique_ptr<DirectorySubscriber> subscriber_;
+  std::vector<std::string> events_;  // on loop_
+};
+
+TEST_F(PoolTest, PublishedOnOneNodePulledByAnother) {
+  auto a = Start("a");
+  auto b = Start("b");
+  EXPECT_TRUE(a->Ready().ok());
+  Publish(*a, 7);
+  ASSERT_TRUE(EventuallyListed(7, 2)) << "arena and DRAM of a";
+  absl::StatusOr<BlockOrigin> origin = Pull(*b, 7, SourcesOf(7));
+  ASSERT_TRUE(origin.ok()) << origin.status();
+  EXPECT_EQ(*origin, BlockOrigin::kRemote);
+  EXPECT_TRUE(EventuallyListed(7, 4)) << "and of b";
+  a.reset();
+  EXPECT_TRUE(EventuallyListed(7, 2));
+  b.reset();
+  EXPECT_TRUE(EventuallyListed(7, 0));
+  RunOn(loop_, [this] {
+    EXPECT_EQ(events_, (std::vector<std::string>{"+a", "+b", "-a", "-b"}));
+    EXPECT_EQ(subscriber_->index().block_count(), 0u);
+  });
+}
+
+TEST_F(PoolTest, SurvivesTheDirectory) {
+  auto a = Start("a");
+  Publish(*a, 1);
+  ASSERT_TRUE(EventuallyListed(1, 2));
+  directory_.reset();
+  ASSERT_TRUE(Eventually(loop_, [this] { return !subscriber_->current(); }));
+  Publish(*a, 2);
+  EXPECT_EQ(SourcesOf(1).size(), 2u) << "the last state stays in use";
+  directory_ = std::make_unique<DirectoryProcess>(address_);
+  EXPECT_TRUE(EventuallyListed(2, 2)) << "the node's snapshot has come";
+  EXPECT_TRUE(EventuallyListed(1, 2));
+}
+
+TEST_F(PoolTest, OtherModelsAreRefused) {
+  auto a = Start("a", 1);
+  auto b = Start("b", 2);
+  Publish(*a, 1);
+  ASSERT_TRUE(EventuallyListed(1, 2));
+  absl::Status status = Pull(*b, 1, SourcesOf(1)).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_NE(Message(status).find("model-1"), std::string::npos) << status;
+  EXPECT_NE(Message(status).find("model-2"), std::string::npos) << status;
+}
+
+TEST_F(PoolTest, AnEarlierLifeIsNotReadFrom) {
+  auto a = Start("a");
+  auto b = Start("b");
+  Publish(*a, 1);
+  ASSERT_TRUE(EventuallyListed(1, 2));
+  std::vector<BlockSource> sources = SourcesOf(1);
+  for (BlockSource& source : sources) source.incarnation = Incarnation(12345);
+  absl::Status status = Pull(*b, 1, std::move(sources)).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+}
+
+}  // namespace
+}  // namespace tarn::kvstore

@@ -1,0 +1,213 @@
+// tarn-kvstore: a directory, and a store beside it.
+
+#include <glog/logging.h>
+
+#include <future>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "common/config/command_line.h"
+#include "common/config/process.h"
+#include "common/config/server_flags.h"
+#include "common/config/signals.h"
+#include "common/http/status_pages.h"
+#include "common/rpc/server.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "kvstore/directory/service.h"
+#include "kvstore/directory/subscriber.h"
+#include "kvstore/server/store.h"
+
+namespace tarn::kvstore {
+namespace {
+
+struct Config {
+  ServerFlags server;
+  std::string node_id = "kvstore-0";
+  std::string advertise_host;
+  bool store = true;
+  uint64_t dram_bytes = uint64_t{4} << 30;
+  HostPort store_listen{"127.0.0.1", 0};
+  std::vector<std::string> directories;
+  std::string transports;
+};
+
+void Bind(CommandLine& cli, Config& config) {
+  AddServerFlags(cli, config.server);
+  cli.Add("--node-id", config.node_id, "Name of this node, unique in the cluster");
+  cli.Add("--advertise-host", config.advertise_host,
+          "Host by which peers reach the store, where that is not the listen address");
+  cli.Add("--store", config.store,
+          "Keep blocks of other nodes in this process' DRAM; =false: directory only");
+  cli.AddBytes("--dram", config.dram_bytes,
+               "Memory for blocks, allocated when the first node joins and its model is known");
+  cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
+  cli.Add("--directory", config.directories,
+          "Other directories that the store announces its blocks to, host:port");
+  cli.Add("--transports", config.transports, "UCX's list of transports; empty: all it finds");
+}
+
+// The directory, its server, and the store once there is a model to store blocks of.
+class KvStoreProcess {
+ public:
+  explicit KvStoreProcess(const Config& config) : config_(config) {}
+  absl::Status Start();
+  ~KvStoreProcess();
+
+ private:
+  absl::Status ServeHttp();
+  void AddMetrics();
+  void UpdateMetrics();
+  // Waits, on the directory's loop, for a node whose layout the slab can be cut into.
+  void AwaitModel();
+  void StartStore(const v1::ModelDescriptor& model);
+  void RunOnLoop(const std::function<void()>& task);
+
+  const Config config_;
+  metrics::Registry registry_;
+  metrics::Gauge* nodes_ = nullptr;
+  metrics::Gauge* subscribers_ = nullptr;
+  metrics::Gauge* blocks_ = nullptr;
+  HttpRouter router_;
+  RealEventLoop loop_{"directory"};
+  RealEventLoop setup_loop_{"store-setup"};  // where making the store may block
+  std::unique_ptr<DirectoryService> service_;
+  std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<HttpServer> http_;
+  std::string own_directory_;
+  std::unique_ptr<DirectorySubscriber> first_node_;  // on loop_
+  bool model_found_ = false;                         // on loop_
+  std::unique_ptr<Store> store_;                     // on setup_loop_
+};
+
+absl::Status KvStoreProcess::Start() {
+  service_ = std::make_unique<DirectoryService>(&loop_);
+  RpcServerOptions options;
+  options.listen = config_.server.listen.ToString();
+  ASSIGN_OR_RETURN(rpc_, RpcServer::Start(options, {service_.get()}));
+  AddMetrics();
+  RETURN_IF_ERROR(ServeHttp());
+  rpc_->SetServing(true);
+  HostPort own = config_.server.listen;
+  if (own.host == "0.0.0.0") own.host = "127.0.0.1";
+  if (own.host == "::") own.host = "::1";
+  own.port = static_cast<uint16_t>(rpc_->port());
+  own_directory_ = own.ToString();
+  if (config_.store) AwaitModel();
+  LOG(INFO) << "directory at " << rpc_->address() << ", http at " << http_->address();
+  return WriteReadyFile(config_.server.ready_file,
+                        {{"grpc", rpc_->address()}, {"http", http_->address()}});
+}
+
+absl::Status KvStoreProcess::ServeHttp() {
+  AddStatusPages(router_, registry_, [] { return absl::OkStatus(); });
+  HttpServerOptions options;
+  options.listen = config_.server.http_listen.ToString();
+  ASSIGN_OR_RETURN(http_, HttpServer::Start(options, [this](HttpRequest request, auto responder) {
+                     router_.Route(std::move(request), std::move(responder));
+                   }));
+  return absl::OkStatus();
+}
+
+void KvStoreProcess::AddMetrics() {
+  nodes_ = &registry_.AddGauge("tarn_directory_nodes", "Nodes that publish here.");
+  subscribers_ = &registry_.AddGauge("tarn_directory_subscribers", "Streams of updates.");
+  blocks_ = &registry_.AddGauge("tarn_directory_blocks", "Distinct blocks that are known.");
+  RunOnLoop([this] { UpdateMetrics(); });
+}
+
+void KvStoreProcess::UpdateMetrics() {
+  DirectoryStats stats = service_->Stats();
+  nodes_->Set(static_cast<double>(stats.nodes));
+  subscribers_->Set(static_cast<double>(stats.subscribers));
+  blocks_->Set(static_cast<double>(stats.blocks));
+  loop_.PostAfter(absl::Milliseconds(200), [this] { UpdateMetrics(); });
+}
+
+void KvStoreProcess::AwaitModel() {
+  RunOnLoop([this] {
+    DirectorySubscriberOptions options;
+    options.directories = {own_directory_};
+    options.without_blocks = true;
+    ClusterListener listener;
+    listener.on_joined = [this](const ClusterNode& node) {
+      if (model_found_ || !node.info.has_model() || node.info.role() == v1::ROLE_STORE) return;
+      model_found_ = true;
+      setup_loop_.Post([this, model = node.info.model()] { StartStore(model); });
+    };
+    first_node_ = DirectorySubscriber::Start(options, &loop_, std::move(listener));
+  });
+}
+
+void KvStoreProcess::StartStore(const v1::ModelDescriptor& model) {
+  StoreOptions options;
+  options.node_id = config_.node_id;
+  options.model = model;
+  options.dram_bytes = config_.dram_bytes;
+  options.listen = config_.store_listen;
+  options.advertise_host = config_.advertise_host;
+  options.directories = {own_directory_};
+  options.directories.insert(options.directories.end(), config_.directories.begin(),
+                             config_.directories.end());
+  options.transports = config_.transports;
+  options.registry = &registry_;
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Start(options);
+  if (!store.ok()) {
+    LOG(ERROR) << "the store of " << config_.node_id << " cannot start: " << store.status();
+    return;
+  }
+  store_ = std::move(*store);
+}
+
+void KvStoreProcess::RunOnLoop(const std::function<void()>& task) {
+  std::promise<void> ran;
+  loop_.Post([&] {
+    task();
+    ran.set_value();
+  });
+  ran.get_future().get();
+}
+
+KvStoreProcess::~KvStoreProcess() {
+  RunOnLoop([this] { first_node_.reset(); });
+  setup_loop_.Stop();
+  store_.reset();
+  if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
+  if (http_ != nullptr) http_->Stop(absl::Milliseconds(200));
+  loop_.Stop();
+  RemoveReadyFile(config_.server.ready_file);
+}
+
+int Main(int argc, char** argv) {
+  Config config;
+  CommandLine cli("tarn-kvstore",
+                  "A directory of who holds which KV block, and a store that keeps copies in DRAM. "
+                  "Several may run side by side; any may be lost.");
+  Bind(cli, config);
+  if (std::optional<int> exit_code = cli.Parse(argc, argv)) return *exit_code;
+  ShutdownSignal signal;
+  InitProcess(argv[0]);
+  absl::Status status = SetLogLevel(config.server.log_level);
+  std::unique_ptr<KvStoreProcess> process;
+  if (status.ok()) {
+    process = std::make_unique<KvStoreProcess>(config);
+    status = process->Start();
+  }
+  if (!status.ok()) {
+    LOG(ERROR) << "tarn-kvstore: " << status;
+    return 1;
+  }
+  signal.Wait();
+  LOG(INFO) << "shutting down";
+  return 0;
+}
+
+}  // namespace
+}  // namespace tarn::kvstore
+
+int main(int argc, char** argv) { return tarn::kvstore::Main(argc, argv); }

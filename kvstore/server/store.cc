@@ -1,0 +1,54 @@
+#include "kvstore/server/store.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "kvstore/wire/convert.h"
+
+namespace tarn::kvstore {
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Start(const StoreOptions& options) {
+  ASSIGN_OR_RETURN(BlockLayout layout, FromProto(options.model.layout()));
+  PoolNodeOptions node;
+  node.node_id = options.node_id;
+  node.role = v1::ROLE_STORE;
+  node.model = options.model;
+  node.server.listen = options.listen;
+  node.advertise_host = options.advertise_host;
+  node.directories = options.directories;
+  node.hbm_pages = static_cast<int>(options.dram_bytes / layout.page_bytes());
+  node.arena_tier = Tier::kDram;
+  node.transports = options.transports;
+  node.registry = options.registry;
+  ASSIGN_OR_RETURN(std::unique_ptr<PoolNode> made, PoolNode::Create(std::move(node)));
+  RETURN_IF_ERROR(made->Start({}, nullptr));
+  std::unique_ptr<Store> store(new Store(std::move(made)));
+  store->StartAdopting(options);
+  return store;
+}
+
+void Store::StartAdopting(const StoreOptions& options) {
+  node_->RunOnLoop([&] {
+    AdopterOptions adopter;
+    adopter.self = NodeId(options.node_id);
+    adopter_ =
+        std::make_unique<Adopter>(adopter, node_->loop(), node_->pool(), &admission_,
+                                  [this]() -> const BlockIndex& { return subscriber_->index(); });
+    ClusterListener listener;
+    listener.on_block = [this](const BlockKey& key) { adopter_->Consider(key); };
+    DirectorySubscriberOptions directories;
+    directories.directories = options.directories;
+    subscriber_ = DirectorySubscriber::Start(directories, node_->loop(), std::move(listener));
+  });
+}
+
+Store::~Store() {
+  node_->Drain();
+  node_->RunOnLoop([this] {
+    subscriber_.reset();
+    adopter_.reset();
+  });
+  node_->Shutdown(absl::ZeroDuration());
+}
+
+}  // namespace tarn::kvstore
