@@ -33,6 +33,7 @@ struct PrefillSessions::Job {
   kvstore::SequenceKv kv;
   std::unique_ptr<kvstore::NodePool::Ticket> fetch;  // after kv: cancelled before pages go
   bool in_step = false;
+  bool done = false;  // handing over
 
   int announced = 0;  // leading blocks
   v1::PromptTokens sources;
@@ -68,7 +69,7 @@ void PrefillSessions::OnClosed(RouterId id) {
   if (it == routers_.end()) return;
   const std::map<uint64_t, JobId> jobs = it->second.jobs;
   for (const auto& [request_id, job] : jobs) {
-    metrics_->requests.With({"cancelled"}).Add();
+    if (!jobs_.at(job)->done) metrics_->requests.With({"cancelled"}).Add();
     Drop(job);
   }
   routers_.erase(it);
@@ -85,8 +86,7 @@ void PrefillSessions::OnCommand(RouterId router, const v1::PrefillCommand& comma
     // Unknown ids are normal: the request has failed or expired while the release was on its way.
     const auto job = it->second.jobs.find(request_id);
     if (job != it->second.jobs.end()) {
-      const bool done = jobs_.at(job->second)->announced == jobs_.at(job->second)->kv.block_count();
-      if (!done) metrics_->requests.With({"cancelled"}).Add();
+      if (!jobs_.at(job->second)->done) metrics_->requests.With({"cancelled"}).Add();
       Drop(job->second);
     }
   } else {
@@ -173,7 +173,15 @@ void PrefillSessions::Detach(JobId id) {
 }
 
 void PrefillSessions::FailAll(const absl::Status& status) {
-  while (!jobs_.empty()) Fail(jobs_.begin()->first, status, "failed");
+  while (!jobs_.empty()) {
+    const JobId id = jobs_.begin()->first;
+    // Who has its first token goes on without us: what is not pulled yet is computed again.
+    if (jobs_.at(id)->done) {
+      Drop(id);
+    } else {
+      Fail(id, status, "failed");
+    }
+  }
   Pump();
 }
 
@@ -395,6 +403,7 @@ void PrefillSessions::Finish(Job& job, const engine::SampledToken& token) {
   const absl::Duration compute = loop_->Now() - job.fetched;
   metrics_->compute_seconds.Observe(absl::ToDoubleSeconds(compute));
   metrics_->requests.With({"done"}).Add();
+  job.done = true;
   job.kv.reservation() = {};  // what others held already was promised twice
   v1::PrefillDone* done = AddEvent(job.router, job.request_id)->mutable_done();
   *done->mutable_first_token() = engine::ToProto(token);

@@ -58,7 +58,7 @@ class PrefillSessions {
   void Drain();
   // Whether no request is here, and no step runs.
   bool idle() const { return jobs_.empty() && leaving_.empty(); }
-  // Ends all requests with this error.
+  // Ends all requests with this error; those that are being handed over without a word.
   void FailAll(const absl::Status& status);
 
   // What the role knows; the pool's figures are not in it.

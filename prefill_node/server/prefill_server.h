@@ -1,0 +1,47 @@
+#pragma once
+
+// A whole prefill node: model, pool, executor's thread, sessions, RPC and status pages.
+//
+// Main thread only; all calls block. The order of members is the order of construction; Stop and
+// the destructor undo it with the loop still running.
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/executor.h"
+#include "engine/runner/step_runner.h"
+#include "kvstore/client/pool_node.h"
+#include "prefill_node/server/prefill_config.h"
+#include "prefill_node/server/prefill_service.h"
+#include "prefill_node/session/prefill_sessions.h"
+
+namespace tarn::prefill {
+
+class PrefillServer {
+ public:
+  // Loads, serves, announces. Errors name what could not be had: flag, file, port.
+  static absl::StatusOr<std::unique_ptr<PrefillServer>> Start(const PrefillConfig& config);
+  ~PrefillServer();
+
+  const v1::NodeInfo& info() const { return node_->info(); }
+
+  // Leaves the directories, refuses what is new, lets requests end for the configured grace, fails
+  // the rest. Idempotent.
+  void Stop();
+
+ private:
+  explicit PrefillServer(const PrefillConfig& config) : grace_(config.grace) {}
+  absl::Status Build(const PrefillConfig& config);
+  void WaitUntilIdle();
+
+  const absl::Duration grace_;
+  std::unique_ptr<kvstore::PoolNode> node_;
+  std::unique_ptr<engine::ModelExecutor> executor_;
+  std::unique_ptr<engine::StepRunner> runner_;
+  std::unique_ptr<PrefillMetrics> metrics_;
+  std::unique_ptr<PrefillSessions> sessions_;  // loop only
+  std::unique_ptr<PrefillService> service_;
+  bool stopped_ = false;
+};
+
+}  // namespace tarn::prefill
