@@ -136,18 +136,23 @@ void Panels(int panels, int m, const typename W::X* x, size_t ldx, const Weights
   run.template operator()<1>();
 }
 
-// Bytes of k in one pass over the rows: 512 steps of x by 512 rows are 1 MiB, half of a usual L2.
-constexpr int kBlockOfK = 512;
+// Rows and steps of k in one pass. Two F32 panels of so many steps are 32 KiB, which stay in the L1
+// while the rows go by; the rows are so few that their pages stay in the first-level TLB.
+constexpr int kBlockOfK = 256;
+constexpr int kBlockOfRows = 72;
 
 template <typename W>
 void Gemm(const GemmArgs& args, int panel_begin, int panel_end, size_t step_bytes) {
-  const auto* x = static_cast<const typename W::X*>(args.x);
   const int block = args.m <= 16 ? args.k : kBlockOfK;
-  for (int k = 0; k < args.k; k += block) {
-    const Weights w = {args.w + panel_begin * args.panel_bytes + k / W::kStep * step_bytes,
-                       args.panel_bytes, step_bytes};
-    Panels<W>(panel_end - panel_begin, args.m, x + k, args.ldx, w, Min(block, args.k - k),
-              args.y + panel_begin * kPanel, args.ldy, args.accumulate || k > 0);
+  for (int row = 0; row < args.m; row += kBlockOfRows) {
+    const auto* x = static_cast<const typename W::X*>(args.x) + row * args.ldx;
+    float* y = args.y + row * args.ldy + panel_begin * kPanel;
+    for (int k = 0; k < args.k; k += block) {
+      const Weights w = {args.w + panel_begin * args.panel_bytes + k / W::kStep * step_bytes,
+                         args.panel_bytes, step_bytes};
+      Panels<W>(panel_end - panel_begin, Min(kBlockOfRows, args.m - row), x + k, args.ldx, w,
+                Min(block, args.k - k), y, args.ldy, args.accumulate || k > 0);
+    }
   }
 }
 
@@ -423,19 +428,33 @@ void Attention(const AttentionArgs& a) {
 // ---- Peak
 // ----------------------------------------------------------------------------------------
 
-// FLOP of `rounds` passes over 8 independent chains, in registers; the result keeps the compiler
-// from dropping them.
+// Independent chains of multiply-adds: enough to hide their latency, few enough for the registers.
+constexpr int kChains = kMaxTile >= 24 ? 12 : 5;
+
+// Different values, unknown to the compiler: it would fold equal chains into one.
+struct Chains {
+  explicit Chains(long rounds) {
+    alignas(64) float lane[16];
+    for (int c = 0; c < kChains; ++c) {
+      for (int i = 0; i < 16; ++i) lane[i] = static_cast<float>(rounds % 7 + c * 16 + i);
+      acc[c] = Load(lane);
+    }
+  }
+  float Sum() const {
+    Vec total = Zero();
+    for (int c = 0; c < kChains; ++c) total = Add(total, acc[c]);
+    return SumLanes(total);
+  }
+  Vec acc[kChains];
+};
+
+// The result keeps the compiler from dropping the work.
 [[maybe_unused]] float SpinFma(long rounds) {
-  Vec acc[8];
-#pragma GCC unroll 8
-  for (int c = 0; c < 8; ++c) acc[c] = Zero();
+  Chains chains(rounds);
   const Vec a = Set(1e-3f);
   for (long i = 0; i < rounds; ++i) {
-#pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) acc[c] = Fma(a, a, acc[c]);
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) chains.acc[c] = Fma(a, a, chains.acc[c]);
   }
-  Vec total = Zero();
-#pragma GCC unroll 8
-  for (int c = 0; c < 8; ++c) total = Add(total, acc[c]);
-  return SumLanes(total);
+  return chains.Sum();
 }

@@ -84,8 +84,8 @@ absl::StatusOr<Isa> BestIsa() {
 
 double PeakFlops(Isa isa, int rounds) {
   const IsaKernels& table = Table(isa);
-  // About a microsecond at 8 chains of 4 cycles' latency.
-  constexpr long kSpin = 500;
+  // A few microseconds.
+  constexpr long kSpin = 1000;
   double best = 0;
   volatile float sink = 0;
   for (int i = 0; i < rounds; ++i) {

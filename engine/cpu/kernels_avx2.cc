@@ -20,7 +20,7 @@ const IsaKernels& Avx2Kernels() {
                                                     .to_bf16 = ToBf16,
                                                     .from_bf16 = FromBf16},
                                         .spin = SpinFma,
-                                        .flops_per_round = 8 * 16 * 2};
+                                        .flops_per_round = kChains * 16 * 2};
   return kTable;
 }
 

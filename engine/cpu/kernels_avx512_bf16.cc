@@ -34,18 +34,13 @@ void GemmBf16Dot(const GemmArgs& args, int panel_begin, int panel_end) {
 }
 
 float SpinDot(long rounds) {
-  Vec acc[8];
-#pragma GCC unroll 8
-  for (int c = 0; c < 8; ++c) acc[c] = Zero();
+  Chains chains(rounds);
   const __m512bh one = (__m512bh)_mm512_set1_epi16(0x3f80);
   for (long i = 0; i < rounds; ++i) {
-#pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) acc[c] = _mm512_dpbf16_ps(acc[c], one, one);
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c) chains.acc[c] = _mm512_dpbf16_ps(chains.acc[c], one, one);
   }
-  Vec total = Zero();
-#pragma GCC unroll 8
-  for (int c = 0; c < 8; ++c) total = Add(total, acc[c]);
-  return SumLanes(total);
+  return chains.Sum();
 }
 
 }  // namespace
@@ -60,7 +55,7 @@ const IsaKernels& Avx512Bf16Kernels() {
                                                     .to_bf16 = ToBf16,
                                                     .from_bf16 = FromBf16},
                                         .spin = SpinDot,
-                                        .flops_per_round = 8 * 32 * 2};
+                                        .flops_per_round = kChains * 32 * 2};
   return kTable;
 }
 

@@ -90,7 +90,7 @@ void PackedMatrix::Multiply(const Kernels& kernels, ThreadPool& pool, bool dot, 
   const auto gemm = type_ == PackedType::kF32 ? kernels.gemm_f32
                     : dot                     ? kernels.gemm_bf16_dot
                                               : kernels.gemm_bf16;
-  // 8 panels are the widest register tile; at 512 rows they also share a block of x in the L2.
+  // The widest register tile is 8 panels.
   constexpr int kPanelsPerTask = 8;
   const int panels = n_ / kPanel;
   pool.Run((panels + kPanelsPerTask - 1) / kPanelsPerTask, [&](int task, int) {
