@@ -202,15 +202,16 @@ class Cluster:
 
     def held(self):
         """What is still held anywhere, as {"process metric": value}; empty when all is clean."""
-        names = ("tarn_kv_leaked_pages", "tarn_kv_held_pages", "tarn_kv_reserved_pages",
-                 "tarn_kv_pulls_in_flight", "tarn_router_requests_running",
-                 "tarn_prefill_requests_running", "tarn_decode_requests_running",
-                 "tarn_http_streams_open")
+        zero = re.compile(
+            r"tarn_kv_leaked_pages|tarn_kv_pulls_in_flight|"
+            r'tarn_kv_blocks{.*state="(held|reserved)"|'
+            r"tarn_router_requests_in_flight|tarn_http_streams_open|"
+            r"tarn_prefill_requests_(running|waiting)|tarn_decode_requests_(running|seated)")
         found = {}
         for process in self.processes.values():
             if process.alive():
                 for key, value in process.metrics().items():
-                    if key.split("{")[0] in names and value != 0:
+                    if zero.match(key) and value != 0:
                         found["%s %s" % (process.name, key)] = value
         return found
 
