@@ -35,12 +35,12 @@ namespace tarn::router {
 struct FrontendOptions {
   absl::Duration default_timeout = absl::Minutes(10);  // of a request that names none
   absl::Duration max_timeout = absl::Hours(1);         // a longer one is refused
-  int max_choices = 16;                                // `n`, times the prompts of /v1/completions
+  int max_choices = 16;                                // `n`
+  int max_prompts = 64;                                // in one /v1/completions
   size_t max_name_bytes = 256;                         // of tenant, cache_salt and request_id
-  // A gRPC client that reads so slowly that more than this waits for it is cut off. For HTTP it is
+  // A stream whose gRPC client reads so slowly that more than this waits is cut off. For HTTP it is
   // HttpServerOptions::max_pending_bytes.
   size_t max_pending_bytes = 4 << 20;
-  size_t max_pending_messages = 16384;
 };
 
 // What the frontend stands on; all of it outlives the Frontend and the servers that carry it.
