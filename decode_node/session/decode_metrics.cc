@@ -24,6 +24,12 @@ DecodeMetrics::DecodeMetrics(metrics::Registry& registry)
       step_seconds(registry.AddHistogram("tarn_decode_step_seconds", "Time of a step",
                                          ExponentialBounds(0.0005, 2, 16))),
       batch_size(registry.AddHistogram("tarn_decode_batch_size", "Sequences of a step",
-                                       ExponentialBounds(1, 2, 11))) {}
+                                       ExponentialBounds(1, 2, 11))) {
+  // Shown as 0 from the start, so that rates and ratios have no gaps.
+  for (const char* outcome : {"stop", "length", "failed", "refused", "cancelled", "expired"}) {
+    requests.With({outcome});
+  }
+  for (const char* source : {"local", "pulled", "recomputed"}) handover_tokens.With({source});
+}
 
 }  // namespace tarn::decode

@@ -17,6 +17,7 @@ absl::StatusOr<DecodeRequest> ParseRequest(const v1::DecodeAdmit& admit,
   }
   const uint32_t room = model.max_context - admit.tokens_size();
   request.max_new_tokens = static_cast<int>(std::min(admit.max_new_tokens(), room));
+  request.kv_tokens = admit.tokens_size() + request.max_new_tokens - 1;
   ASSIGN_OR_RETURN(request.timeout,
                    engine::TimeoutFrom("timeout_us", admit.timeout_us(), default_timeout));
   return request;

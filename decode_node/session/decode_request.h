@@ -13,10 +13,8 @@ namespace tarn::decode {
 struct DecodeRequest {
   engine::SequenceSpec sequence;
   int max_new_tokens = 0;  // not more than the context leaves
+  int kv_tokens = 0;       // tokens with KV at the end: all but the last new one
   absl::Duration timeout;
-
-  // Tokens with KV at the end: all but the last new one.
-  int kv_tokens() const { return static_cast<int>(sequence.tokens.size()) + max_new_tokens - 1; }
 };
 
 // INVALID_ARGUMENT names field and limit.

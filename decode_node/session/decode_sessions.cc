@@ -29,8 +29,7 @@ v1::FinishReason ToProto(FinishReason reason) {
 struct DecodeSessions::Seat {
   Seat(kvstore::NodePool* pool, DecodeRequest request_in)
       : request(std::move(request_in)),
-        kv(pool, request.sequence.root, std::move(request.sequence.tokens),
-           request.kv_tokens() + 1),
+        kv(pool, request.sequence.root, std::move(request.sequence.tokens), request.kv_tokens + 1),
         blocks(kv.block_count()) {}
 
   struct Block {
@@ -137,7 +136,7 @@ absl::StatusOr<std::unique_ptr<DecodeSessions::Seat>> DecodeSessions::MakeSeat(
   ASSIGN_OR_RETURN(DecodeRequest request,
                    ParseRequest(admit, model_, pool_->layout(), options_.default_timeout));
   const int block_tokens = pool_->layout().block_tokens;
-  const int pages = (request.kv_tokens() + block_tokens - 1) / block_tokens;
+  const int pages = (request.kv_tokens + block_tokens - 1) / block_tokens;
   const int all_pages = pool_->Stats().hbm_pages;
   if (pages > all_pages) {
     return absl::InvalidArgumentError(absl::StrCat(

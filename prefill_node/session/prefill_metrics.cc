@@ -29,6 +29,14 @@ PrefillMetrics::PrefillMetrics(metrics::Registry& registry)
       step_seconds(registry.AddHistogram("tarn_prefill_step_seconds", "Time of a step",
                                          ExponentialBounds(0.0005, 2, 16))),
       step_tokens(registry.AddHistogram("tarn_prefill_step_tokens", "New tokens of a step",
-                                        ExponentialBounds(1, 2, 15))) {}
+                                        ExponentialBounds(1, 2, 15))) {
+  // Shown as 0 from the start, so that rates and ratios have no gaps.
+  for (const char* outcome : {"done", "failed", "refused", "cancelled", "expired"}) {
+    requests.With({outcome});
+  }
+  for (const char* source : {"computed", "local_hbm", "local_dram", "remote"}) {
+    prompt_tokens.With({source});
+  }
+}
 
 }  // namespace tarn::prefill
