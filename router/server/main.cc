@@ -46,17 +46,9 @@ int Run(int argc, char** argv) {
     std::cerr << "tarn-router: " << Message(server.status()) << "\n";
     return 1;
   }
-  const absl::Status written =
-      WriteReadyFile(config.server.ready_file,
-                     {{"grpc", (*server)->rpc_address()}, {"http", (*server)->http_address()}});
-  if (!written.ok()) {
-    std::cerr << "tarn-router: --ready-file: " << Message(written) << "\n";
-    return 1;
-  }
   LOG(INFO) << "gRPC at " << (*server)->rpc_address() << ", HTTP at " << (*server)->http_address();
   signal.Wait();
   LOG(INFO) << "shutting down";
-  RemoveReadyFile(config.server.ready_file);
   (*server)->Shutdown();
   return 0;
 }

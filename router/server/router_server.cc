@@ -14,7 +14,10 @@
 #include "common/rpc/server.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
+#include "engine/request/text_model.h"
 #include "kvstore/directory/subscriber.h"
+#include "router/dashboard/dashboard.h"
+#include "router/frontend/frontend.h"
 #include "router/session/cluster.h"
 
 namespace tarn::router {
@@ -40,19 +43,26 @@ class ReadyBoard {
 class RouterServerImpl : public RouterServer {
  public:
   explicit RouterServerImpl(const RouterConfig& config)
-      : config_(config), metrics_(registry_), loop_("router") {}
+      : config_(config), metrics_(registry_), pages_(OpenAiErrorBody), loop_("router") {}
   ~RouterServerImpl() override { Stop(); }
 
   absl::Status Begin() {
+    ASSIGN_OR_RETURN(engine::TextModel model,
+                     engine::TextModel::Load(config_.model_dir, config_.served_model_name));
     OnLoop([this] { BuildCluster(); });
-    AddStatusPages(pages_, registry_, [this] { return ready_.Get(); });
-    ASSIGN_OR_RETURN(http_, HttpServer::Start({.listen = config_.server.http_listen.ToString()},
-                                              [this](auto request, auto responder) {
-                                                pages_.Route(std::move(request),
-                                                             std::move(responder));
-                                              }));
-    ASSIGN_OR_RETURN(rpc_, RpcServer::Start({.listen = config_.server.listen.ToString()}, {}));
-    OnLoop([this] { ShowReady(cluster_->Ready()); });
+    BuildFrontend(std::move(model));
+    HttpServerOptions http = {.listen = config_.server.http_listen.ToString(),
+                              .error_body = OpenAiErrorBody};
+    ASSIGN_OR_RETURN(http_,
+                     HttpServer::Start(std::move(http), [this](auto request, auto responder) {
+                       pages_.Route(std::move(request), std::move(responder));
+                     }));
+    ASSIGN_OR_RETURN(rpc_, RpcServer::Start({.listen = config_.server.listen.ToString()},
+                                            {frontend_->service()}));
+    OnLoop([this] {
+      bound_ = true;
+      ShowReady(cluster_->Ready());
+    });
     return absl::OkStatus();
   }
 
@@ -110,9 +120,36 @@ class RouterServerImpl : public RouterServer {
                                                       std::move(listener));
   }
 
+  void BuildFrontend(engine::TextModel model) {
+    const auto status = [this] { return cluster_->Status(); };
+    frontend_ = std::make_unique<Frontend>(
+        FrontendOptions(),
+        FrontendParts{.loop = &loop_,
+                      .gateway = cluster_.get(),
+                      .model = std::make_shared<engine::TextModel>(std::move(model)),
+                      .status = status,
+                      .registry = &registry_,
+                      .random = Random::FromEntropy()});
+    frontend_->AddRoutes(pages_);
+    AddDashboard(
+        pages_,
+        {.loop = &loop_, .status = status, .time_to_first_token = &metrics_.time_to_first_token});
+    AddStatusPages(pages_, registry_, [this] { return ready_.Get(); });
+  }
+
   void ShowReady(const absl::Status& ready) {
     ready_.Set(ready);
-    if (rpc_) rpc_->SetServing(ready.ok());
+    if (!bound_) return;
+    rpc_->SetServing(ready.ok());
+    if (ready.ok() && !std::exchange(announced_, true)) Announce();
+  }
+
+  // Whoever waits for the file wants to send requests: it comes when both roles are there.
+  void Announce() {
+    const absl::Status written = WriteReadyFile(
+        config_.server.ready_file, {{"grpc", rpc_->address()}, {"http", http_->address()}});
+    LOG_IF(ERROR, !written.ok()) << "--ready-file: " << Message(written);
+    LOG(INFO) << "ready";
   }
 
   // Asks the loop in turns until nothing is under way.
@@ -120,7 +157,8 @@ class RouterServerImpl : public RouterServer {
     std::promise<bool> drained;
     const absl::Time end = SteadyNow() + config_.drain_timeout;
     std::function<void()> look = [&] {
-      if (cluster_->in_flight() == 0) return drained.set_value(true);
+      // The frontend's calls last until the clients have everything.
+      if (frontend_->active() == 0) return drained.set_value(true);
       if (loop_.Now() >= end) return drained.set_value(false);
       loop_.PostAfter(absl::Milliseconds(20), look);
     };
@@ -131,9 +169,12 @@ class RouterServerImpl : public RouterServer {
   // Servers first: their calls need the loop, and may use the cluster until they end.
   void Stop() {
     if (std::exchange(stopped_, true)) return;
-    if (http_) http_->Stop(absl::ZeroDuration());
-    if (rpc_) rpc_->Shutdown(absl::ZeroDuration());
+    RemoveReadyFile(config_.server.ready_file);
+    // Time for the last chunks of finished answers to leave.
+    if (http_) http_->Stop(absl::Seconds(1));
+    if (rpc_) rpc_->Shutdown(absl::Seconds(1));
     OnLoop([this] {
+      frontend_.reset();
       subscriber_.reset();
       cluster_.reset();
     });
@@ -149,10 +190,13 @@ class RouterServerImpl : public RouterServer {
   bool stopped_ = false;
 
   // Loop-only.
+  bool bound_ = false;      // both servers listen
+  bool announced_ = false;  // the ready file is written
   const kvstore::BlockIndex no_index_;
   std::unique_ptr<NodeStreams> streams_;
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<kvstore::DirectorySubscriber> subscriber_;
+  std::unique_ptr<Frontend> frontend_;
 
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<HttpServer> http_;

@@ -27,8 +27,9 @@ struct RouterConfig {
 
 class RouterServer {
  public:
-  // Serves when it returns, though the cluster may not be there yet. UNAVAILABLE: an address cannot
-  // be bound. INVALID_ARGUMENT names the flag.
+  // Listens when it returns, though the cluster may not be there yet: the ready file is written
+  // when there is a node of each role, and removed by Shutdown. UNAVAILABLE: an address cannot be
+  // bound. INVALID_ARGUMENT names the flag.
   static absl::StatusOr<std::unique_ptr<RouterServer>> Start(const RouterConfig& config);
   virtual ~RouterServer() = default;
 

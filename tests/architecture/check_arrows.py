@@ -39,7 +39,7 @@ IMPURE_CALL = re.compile(r"absl::Now\(|::now\(\)|getenv\(|std::rand\(|random_dev
 LAYERS = {
     "prefill_node": ["server", "session", "batching"],
     "decode_node": ["server", "session", "scheduling"],
-    "router": ["server", "frontend", "session", "index", "policy"],
+    "router": ["server", "frontend", "dashboard", "session", "index", "policy"],
     "kvstore": ["server", "client", "directory", "wire", "tier", "core"],
 }
 
