@@ -185,7 +185,8 @@ TEST_F(OpenAiTest, CompletesEachFormOfPrompt) {
 
 TEST_F(OpenAiTest, StreamedCompletionEqualsTheWholeOne) {
   StartServer();
-  const Json body = CompletionBody({{"prompt", {"a node", "a pool"}}, {"logprobs", 2}});
+  const Json body =
+      CompletionBody({{"prompt", {"a node", "a pool"}}, {"logprobs", 2}, {"seed", 3}});
   const Json whole = Ask(kCompletions, body);
   std::vector<std::string> texts(2);
   std::vector<Json> tokens(2, Json::array()), offsets(2, Json::array());
