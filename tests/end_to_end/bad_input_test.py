@@ -315,7 +315,7 @@ class StartTest(unittest.TestCase):
                 flags = {"--listen": "127.0.0.1:0", "--http-listen": "127.0.0.1:0", flag: address}
                 for program, more in (("tarn-kvstore", []),
                                       ("tarn-prefill", ["--model", self.good, "--directory",
-                                                        "127.0.0.1:1"]),
+                                                        "127.0.0.1:1", "--node-id", "x"]),
                                       ("tarn-router", ["--model", self.good, "--directory",
                                                        "127.0.0.1:1"])):
                     result = subprocess.run(
