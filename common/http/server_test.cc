@@ -303,10 +303,11 @@ TEST_F(HttpServerTest, IdleConnectionsAreClosed) {
 }
 
 TEST_F(HttpServerTest, GarbageIsA400AndHarmsNobody) {
+  using std::string_literals::operator""s;
   StartEcho();
   const std::string bad[] = {
       "hello\r\n\r\n",
-      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls \r\n\r\n", 26),
+      "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls \r\n\r\n"s,
       "GET / HTTP/9.9\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
