@@ -164,6 +164,18 @@ class PoolTest : public testing::Test {
   std::vector<std::string> events_;  // on loop_
 };
 
+TEST_F(PoolTest, TheProbeLeavesNoTraceInTheFigures) {
+  auto a = Start("a");
+  a->RunOnLoop([&] {
+    NodePoolStats stats = a->pool()->Stats();
+    EXPECT_EQ(stats.hits_hbm + stats.hits_dram + stats.hits_remote + stats.misses, 0u);
+    EXPECT_EQ(stats.pulled_bytes, 0u);
+    EXPECT_EQ(stats.pull_bytes_per_us, 0);
+    EXPECT_EQ(stats.hbm_free, stats.hbm_pages);
+    EXPECT_EQ(stats.hbm_held + stats.hbm_reserved, 0);
+  });
+}
+
 TEST_F(PoolTest, PublishedOnOneNodePulledByAnother) {
   auto a = Start("a");
   auto b = Start("b");

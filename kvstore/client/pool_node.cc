@@ -118,7 +118,7 @@ absl::Status PoolNodeImpl::Build() {
   absl::StatusOr<BlockLayout> layout = FromProto(options_.model.layout());
   if (!layout.ok()) return Annotate(layout.status(), "model.layout");
   UcxOptions ucx;
-  ucx.tls = options_.transports;
+  if (!options_.transports.empty()) ucx.tls = options_.transports;
   ASSIGN_OR_RETURN(transport_, UcxTransport::Create(ucx, loop_));
   peers_ = std::make_unique<Peers>(&loop_, &connect_loop_, transport_.get());
   NodePoolOptions pool;
@@ -183,7 +183,7 @@ absl::Status PoolNodeImpl::ServeHttp() {
 absl::Status PoolNodeImpl::Probe() {
   std::promise<absl::Status> result;
   loop_.Post([&] {
-    ProbePool(pool_.get(), info_, loop_.Now() + kProbeTimeout,
+    ProbePool({pool_.get(), peers_.get(), transport_.get()}, info_, loop_.Now() + kProbeTimeout,
               [&](absl::Status status) { result.set_value(std::move(status)); });
   });
   return result.get_future().get();

@@ -45,7 +45,7 @@ struct PoolNodeOptions {
   int hbm_pages = 0;
   uint64_t dram_bytes = 0;       // rounded down to whole pages; 0: no DRAM tier
   Tier arena_tier = Tier::kHbm;  // stores: kDram
-  std::string transports;        // UCX's list of transports ("tcp"); empty: all
+  std::string transports;        // UCX's list of transports; empty: all but TCP, see UcxOptions
   // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP
   // here.
   metrics::Registry* registry = nullptr;

@@ -10,60 +10,80 @@
 namespace tarn::kvstore {
 namespace {
 
-// A tail, so that it is neither cached nor announced.
 constexpr uint32_t kTokens = 1;
-constexpr uint8_t kPattern = 0xa5;
+constexpr std::byte kPattern{0xa5};
 
-struct Probe {
-  PageReservation pages;
-  PageRef sealed;
-  std::unique_ptr<NodePool::Ticket> ticket;
-  std::function<void(absl::Status)> done;
-};
+class Probe : public std::enable_shared_from_this<Probe> {
+ public:
+  Probe(const ProbePath& path, std::function<void(absl::Status)> done)
+      : path_(path), layout_(path.pool->layout()), done_(std::move(done)) {}
 
-absl::Status Judge(const BlockLayout& layout, const absl::StatusOr<AcquiredBlock>& block) {
-  if (!block.ok()) return block.status();
-  std::span<const std::byte> payload =
-      block->page.bytes().subspan(layout.payload_offset(), layout.payload_bytes());
-  for (std::byte byte : payload) {
-    if (byte != std::byte{kPattern})
-      return absl::DataLossError("other bytes came than were written");
+  void Run(const v1::NodeInfo& self, absl::Time deadline) {
+    absl::StatusOr<PageReservation> pages = path_.pool->Reserve(RequestId(), 2, deadline);
+    if (!pages.ok()) return Finish(pages.status());
+    sealed_ = path_.pool->Allocate(*pages);
+    copy_ = path_.pool->Allocate(*pages);
+    identity_ = path_.pool->IdentityFor(sealed_, ChildKey(BlockKey{}, {}), kTokens);
+    std::memset(Payload(sealed_).data(), static_cast<int>(kPattern), layout_.payload_bytes());
+    SealBlock(layout_, identity_, sealed_.bytes());
+    BlockSource source{NodeId(self.node_id()), Incarnation(self.incarnation()), self.rpc_address(),
+                       Tier::kHbm, sealed_.address()};
+    path_.peers->Resolve(source, deadline,
+                         [probe = shared_from_this(), deadline](absl::StatusOr<PeerId> peer) {
+                           if (!peer.ok()) return probe->Finish(peer.status());
+                           probe->Read(*peer, deadline);
+                         });
   }
-  return absl::OkStatus();
-}
+
+ private:
+  std::span<std::byte> Payload(const PageRef& page) const {
+    return page.bytes().subspan(layout_.payload_offset(), layout_.payload_bytes());
+  }
+
+  void Read(PeerId peer, absl::Time deadline) {
+    BlockAddress from = sealed_.address();
+    std::span<std::byte> to = copy_.bytes();
+    ReadBatch batch;
+    batch.deadline = deadline;
+    batch.ops.push_back({RegionIndex(from.region), from.offset,
+                         to.first(layout_.payload_offset() + layout_.payload_bytes())});
+    batch.verify = [layout = layout_, identity = identity_, to](size_t) {
+      return VerifyBlock(layout, identity, to);
+    };
+    path_.transport->Read(peer, std::move(batch),
+                          [probe = shared_from_this()](std::vector<absl::Status> statuses) {
+                            absl::Status status = std::move(statuses.at(0));
+                            if (status.ok()) status = probe->Compare();
+                            probe->Finish(std::move(status));
+                          });
+  }
+
+  absl::Status Compare() const {
+    for (std::byte byte : Payload(copy_)) {
+      if (byte != kPattern) return absl::DataLossError("other bytes came than were written");
+    }
+    return absl::OkStatus();
+  }
+
+  void Finish(absl::Status status) {
+    sealed_ = PageRef();
+    copy_ = PageRef();
+    done_(Annotate(status, "probe block"));
+  }
+
+  const ProbePath path_;
+  const BlockLayout layout_;
+  const std::function<void(absl::Status)> done_;
+  BlockIdentity identity_;
+  PageRef sealed_;
+  PageRef copy_;
+};
 
 }  // namespace
 
-void ProbePool(NodePool* pool, const v1::NodeInfo& self, absl::Time deadline,
+void ProbePool(const ProbePath& path, const v1::NodeInfo& self, absl::Time deadline,
                std::function<void(absl::Status)> done) {
-  absl::StatusOr<PageReservation> pages = pool->Reserve(RequestId(), 2, deadline);
-  if (!pages.ok()) return done(Annotate(pages.status(), "probe block"));
-  auto probe = std::make_shared<Probe>();
-  probe->pages = std::move(*pages);
-  probe->sealed = pool->Allocate(probe->pages);
-  probe->done = std::move(done);
-  const BlockLayout& layout = pool->layout();
-  BlockKey key = ChildKey(BlockKey{}, {});
-  std::span<std::byte> bytes = probe->sealed.bytes();
-  std::memset(bytes.data() + layout.payload_offset(), kPattern, layout.payload_bytes());
-  SealBlock(layout, pool->IdentityFor(probe->sealed, key, kTokens), bytes);
-  WantedBlock wanted;
-  wanted.key = key;
-  wanted.token_count = kTokens;
-  wanted.sources.push_back({NodeId(self.node_id()), Incarnation(self.incarnation()),
-                            self.rpc_address(), Tier::kHbm, probe->sealed.address()});
-  std::vector<WantedBlock> blocks;
-  blocks.push_back(std::move(wanted));
-  probe->ticket =
-      pool->Acquire(probe->pages, std::move(blocks), deadline,
-                    [probe, layout](std::vector<absl::StatusOr<AcquiredBlock>> results) {
-                      absl::Status status = Annotate(Judge(layout, results.at(0)), "probe block");
-                      results.clear();
-                      probe->ticket.reset();
-                      probe->sealed = PageRef();
-                      probe->pages = PageReservation();
-                      probe->done(std::move(status));
-                    });
+  std::make_shared<Probe>(path, std::move(done))->Run(self, deadline);
 }
 
 }  // namespace tarn::kvstore

@@ -49,7 +49,7 @@ void Bind(CommandLine& cli, Config& config) {
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
-  cli.Add("--transports", config.transports, "UCX's list of transports; empty: all it finds");
+  cli.Add("--transports", config.transports, "UCX's list of transports; empty: all but TCP");
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
