@@ -7,7 +7,9 @@
 // loopback/ (peers in one process, for tests), fault/ (a decorator that injects errors).
 // One conformance suite (conformance.h) runs against all of them.
 //
-// Ownership: a Transport outlives the regions and peers made through it.
+// Ownership: destroying a Transport ends its reads with UNAVAILABLE, and those of its peers. `done`
+// may run later, but nothing touches local memory any more when the destructor returns. A region
+// that outlives its transport is plain memory.
 // Threads: Allocate and Connect may block, and may be called from any thread. Read, Cancel and
 // Disconnect never block and are called on the transport's EventLoop, on which `done` runs too.
 

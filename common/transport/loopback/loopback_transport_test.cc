@@ -27,7 +27,7 @@ class LoopbackSimTest : public testing::Test {
  protected:
   LoopbackSimTest() {
     Random(1).Fill(pool_->bytes());
-    peer_ = *reader_.Connect({owner_->Address(), {pool_->descriptor()}});
+    peer_ = *reader_->Connect({owner_->Address(), {pool_->descriptor()}});
   }
   ReadBatch Batch(size_t count) {
     ReadBatch batch;
@@ -37,7 +37,7 @@ class LoopbackSimTest : public testing::Test {
     return batch;
   }
   TransferId Start(ReadBatch batch) {
-    return reader_.Read(peer_, std::move(batch), [this](std::vector<absl::Status> statuses) {
+    return reader_->Read(peer_, std::move(batch), [this](std::vector<absl::Status> statuses) {
       for (const absl::Status& status : statuses) codes_.push_back(status.code());
     });
   }
@@ -45,9 +45,9 @@ class LoopbackSimTest : public testing::Test {
   LoopbackFabric fabric_;
   SimEventLoop loop_;
   std::unique_ptr<LoopbackTransport> owner_ = std::make_unique<LoopbackTransport>(fabric_, loop_);
-  LoopbackTransport reader_{fabric_, loop_};
+  std::unique_ptr<LoopbackTransport> reader_ = std::make_unique<LoopbackTransport>(fabric_, loop_);
   std::unique_ptr<RegisteredMemory> pool_ = *owner_->Allocate(4096);
-  std::unique_ptr<RegisteredMemory> target_ = *reader_.Allocate(4096);
+  std::unique_ptr<RegisteredMemory> target_ = *reader_->Allocate(4096);
   PeerId peer_;
   std::vector<absl::StatusCode> codes_;
 };
@@ -57,9 +57,25 @@ using enum absl::StatusCode;
 TEST_F(LoopbackSimTest, ACancelBetweenOpsLeavesTheFirstDone) {
   const TransferId id = Start(Batch(3));
   loop_.RunOne();
-  reader_.Cancel(id);
+  reader_->Cancel(id);
   loop_.RunUntilIdle();
   EXPECT_EQ(codes_, (std::vector{kOk, kCancelled, kCancelled}));
+}
+
+TEST_F(LoopbackSimTest, ADisconnectBetweenOpsLeavesTheFirstDone) {
+  Start(Batch(3));
+  loop_.RunOne();
+  reader_->Disconnect(peer_);
+  loop_.RunUntilIdle();
+  EXPECT_EQ(codes_, (std::vector{kOk, kUnavailable, kUnavailable}));
+}
+
+TEST_F(LoopbackSimTest, ATransportDestroyedBetweenOpsEndsTheRest) {
+  Start(Batch(3));
+  loop_.RunOne();
+  reader_.reset();
+  loop_.RunUntilIdle();
+  EXPECT_EQ(codes_, (std::vector{kOk, kUnavailable, kUnavailable}));
 }
 
 TEST_F(LoopbackSimTest, AnOwnerThatDiesBetweenOpsIsUnavailableFromThen) {

@@ -5,13 +5,13 @@
 #include <ucs/config/global_opts.h>
 
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
+#include "common/transport/ucx/shared_memory.h"
 #include "common/transport/ucx/ucx_status.h"
 #include "common/transport/ucx/ucx_wire.h"
 
@@ -21,31 +21,27 @@ namespace {
 constexpr size_t kPage = 4096;
 constexpr absl::Duration kStopTimeout = absl::Seconds(10);
 
-// UCX falls back to a file in /dev/shm when the kernel refuses a segment, and fills it until the
-// machine is out of memory; so what cannot fit must not reach it.
-absl::Status CheckFits(size_t bytes) {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string field;
-  size_t kilobytes = 0;
-  std::string unit;
-  while (meminfo >> field >> kilobytes) {
-    std::getline(meminfo, unit);
-    if (field != "MemAvailable:" || bytes / 1024 < kilobytes) continue;
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "a region of ", bytes, " bytes: the machine has ", kilobytes, " KiB available"));
-  }
-  return absl::OkStatus();
+// The word behind a region that tells peers, if it is not 0, that the region is there.
+uint64_t* GuardOf(std::span<std::byte> mapped) {
+  return reinterpret_cast<uint64_t*>(mapped.data() + mapped.size() - kPage);
+}
+void SetGuard(std::span<std::byte> mapped, uint64_t value) {
+  __atomic_store_n(GuardOf(mapped), value, __ATOMIC_SEQ_CST);
 }
 
 // The handle that the owner holds. Its memory stays mapped until the engine ends, but empty.
 class UcxMemory : public RegisteredMemory {
  public:
-  UcxMemory(RegionIndex index, std::span<std::byte> mapped, size_t size, std::string descriptor)
-      : index_(index), mapped_(mapped), size_(size), descriptor_(std::move(descriptor)) {}
+  UcxMemory(std::shared_ptr<UcxEngine> engine, RegionIndex index, std::span<std::byte> mapped,
+            size_t size, std::string descriptor)
+      : engine_(std::move(engine)),
+        index_(index),
+        mapped_(mapped),
+        size_(size),
+        descriptor_(std::move(descriptor)) {}
 
   ~UcxMemory() override {
-    auto* guard = reinterpret_cast<uint64_t*>(mapped_.data() + mapped_.size() - kPage);
-    __atomic_store_n(guard, 0, __ATOMIC_SEQ_CST);
+    SetGuard(mapped_, 0);
     const size_t size = mapped_.size() - kPage;
     // The first gives back shared memory, the second private memory.
     if (madvise(mapped_.data(), size, MADV_REMOVE) != 0) {
@@ -58,6 +54,7 @@ class UcxMemory : public RegisteredMemory {
   std::string descriptor() const override { return descriptor_; }
 
  private:
+  const std::shared_ptr<UcxEngine> engine_;  // keeps the pages
   const RegionIndex index_;
   const std::span<std::byte> mapped_;
   const size_t size_;
@@ -84,8 +81,8 @@ absl::Status Configure(ucp_config_t* config, const UcxOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<UcxEngine>> UcxEngine::Create(const UcxOptions& options) {
-  std::unique_ptr<UcxEngine> engine(new UcxEngine);
+absl::StatusOr<std::shared_ptr<UcxEngine>> UcxEngine::Create(const UcxOptions& options) {
+  std::shared_ptr<UcxEngine> engine(new UcxEngine(SharedMemoryKinds::FromTls(options.tls)));
   RETURN_IF_ERROR(engine->CreateContext(options));
   RETURN_IF_ERROR(engine->CreateWorker());
   UcxEngine* self = engine.get();
@@ -126,7 +123,13 @@ absl::Status UcxEngine::CreateWorker() {
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   // One thread at a time: Create's, then the progress thread, then the destructor's.
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  RETURN_IF_ERROR(FromUcx(ucp_worker_create(context_, &params, &worker_), "create UCX worker"));
+  const absl::Status created =
+      FromUcx(ucp_worker_create(context_, &params, &worker_), "create UCX worker");
+  // UCX needs some megabytes of shared memory for itself.
+  if (absl::IsResourceExhausted(created) && shared_memory_.any()) {
+    return Annotate(created, DescribeSharedMemory(shared_memory_, MemoryLimits::Read()));
+  }
+  RETURN_IF_ERROR(created);
   ucp_address_t* address = nullptr;
   size_t size = 0;
   RETURN_IF_ERROR(FromUcx(ucp_worker_get_address(worker_, &address, &size), "UCX address"));
@@ -143,6 +146,7 @@ void UcxEngine::Stop() {
   }
   if (thread == nullptr) return;
   thread->PostAndWait([this] {
+    for (const Region& region : regions_) SetGuard(region.bytes, 0);
     reader_->EndAll(absl::UnavailableError("the transport is closed"));
     const absl::Time limit = SteadyNow() + kStopTimeout;
     while (!reader_->idle()) {
@@ -179,7 +183,11 @@ absl::Status UcxEngine::MapRegion(size_t bytes, Region& region) {
   CHECK_EQ(ucp_mem_query(region.handle, &attributes), UCS_OK);
   CHECK_EQ(reinterpret_cast<uintptr_t>(attributes.address) % kPage, 0u);
   region.bytes = {static_cast<std::byte*>(attributes.address), bytes};
-  return absl::OkStatus();
+  if (!shared_memory_.any() || IsSharedMemory(region.bytes.first(kPage))) return absl::OkStatus();
+  ucp_mem_unmap(context_, region.handle);
+  return absl::ResourceExhaustedError(
+      absl::StrCat("a region of ", bytes, " bytes: UCX has no shared memory for it: ",
+                   DescribeSharedMemory(shared_memory_, MemoryLimits::Read())));
 }
 
 absl::StatusOr<std::string> UcxEngine::PackKey(ucp_mem_h handle) {
@@ -193,7 +201,7 @@ absl::StatusOr<std::string> UcxEngine::PackKey(ucp_mem_h handle) {
 
 absl::StatusOr<std::unique_ptr<RegisteredMemory>> UcxEngine::Allocate(size_t bytes) {
   if (bytes == 0) return absl::InvalidArgumentError("a region of 0 bytes");
-  RETURN_IF_ERROR(CheckFits(bytes));
+  RETURN_IF_ERROR(CheckRegionFits(bytes, shared_memory_, MemoryLimits::Read()));
   Region region;
   RegionIndex index;
   absl::StatusOr<std::string> key = absl::UnavailableError("the transport is closed");
@@ -215,15 +223,16 @@ absl::StatusOr<std::unique_ptr<RegisteredMemory>> UcxEngine::Allocate(size_t byt
   madvise(region.bytes.data(), region.bytes.size(), MADV_HUGEPAGE);
   // Touched now, so that missing memory shows at start and not in the first read.
   std::memset(region.bytes.data(), 0, region.bytes.size());
-  auto* guard = reinterpret_cast<uint64_t*>(region.bytes.data() + region.bytes.size() - kPage);
-  const uint64_t value = Random::FromEntropy().Next() | 1;
-  __atomic_store_n(guard, value, __ATOMIC_RELEASE);
-  const UcxRegionDescriptor descriptor{.base = reinterpret_cast<uint64_t>(region.bytes.data()),
-                                       .size = bytes,
-                                       .guard_address = reinterpret_cast<uint64_t>(guard),
-                                       .guard = value,
-                                       .rkey = *std::move(key)};
-  return std::make_unique<UcxMemory>(index, region.bytes, bytes, EncodeRegion(descriptor));
+  const uint64_t guard = Random::FromEntropy().Next() | 1;
+  SetGuard(region.bytes, guard);
+  const UcxRegionDescriptor descriptor{
+      .base = reinterpret_cast<uint64_t>(region.bytes.data()),
+      .size = bytes,
+      .guard_address = reinterpret_cast<uint64_t>(GuardOf(region.bytes)),
+      .guard = guard,
+      .rkey = *std::move(key)};
+  return std::make_unique<UcxMemory>(shared_from_this(), index, region.bytes, bytes,
+                                     EncodeRegion(descriptor));
 }
 
 bool UcxEngine::IsLocal(std::span<const std::byte> bytes) const {

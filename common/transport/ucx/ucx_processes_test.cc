@@ -2,12 +2,16 @@
 
 #include <glog/logging.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/shm.h>
 
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -120,6 +124,28 @@ void RunReader(Channel& channel, const std::string& tls) {
     for (const absl::Status& status : node.Read(*peer)) CHECK(status.ok()) << status;
     if (!channel.Send("read").ok()) return;
   }
+}
+
+// The role "small BYTES": a machine with so much shared memory of each kind, as a container may be.
+// Reports the outcome of Create or, if that is OK, of Allocate for twice as much.
+void RunSmall(Channel& channel, size_t bytes) {
+  const std::string size = "size=" + std::to_string(bytes);
+  if (unshare(CLONE_NEWUSER | CLONE_NEWIPC | CLONE_NEWNS) != 0 ||
+      mount("none", "/dev/shm", "tmpfs", 0, size.c_str()) != 0 ||
+      !(std::ofstream("/proc/sys/kernel/shmmax") << bytes).flush()) {
+    CHECK(channel.Send("namespaces are not allowed here").ok());
+    return;
+  }
+  RealEventLoop loop("small");
+  const auto transport = UcxTransport::Create({}, loop);
+  if (!transport.ok()) {
+    CHECK(channel.Send(transport.status().ToString()).ok());
+    return;
+  }
+  const auto large = (*transport)->Allocate(2 * bytes);
+  const auto small = (*transport)->Allocate(bytes / 4);
+  CHECK(small.ok()) << small.status();
+  CHECK(channel.Send(large.status().ToString()).ok());
 }
 
 // What UCX has in /dev/shm, of whatever process: its names do not tell.
@@ -265,6 +291,21 @@ TEST_P(UcxProcesses, AnOwnerOutlivesKilledReaders) {
   EXPECT_TRUE(child->channel().Receive(kLimit).ok());
 }
 
+// 32 MiB: for a worker, but not for the region. 256 KiB: not for a worker.
+TEST(UcxSharedMemory, WhatDoesNotFitIsRefusedWithTheLimitsInTheWay) {
+  for (const size_t bytes : {size_t{32} << 20, size_t{256} << 10}) {
+    auto child = ChildProcess::Start("small " + std::to_string(bytes));
+    ASSERT_TRUE(child.ok()) << child.status();
+    const auto outcome = (*child)->channel().Receive(kLimit);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    if (outcome->find("namespaces") == 0) GTEST_SKIP() << *outcome;
+    EXPECT_EQ(outcome->find("RESOURCE_EXHAUSTED"), 0u) << *outcome;
+    EXPECT_NE(outcome->find(std::to_string(bytes) + " bytes (kernel.shmmax)"), std::string::npos)
+        << *outcome;
+    EXPECT_NE(outcome->find("/dev/shm"), std::string::npos) << *outcome;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Default, UcxProcesses, testing::Values("^tcp"));
 INSTANTIATE_TEST_SUITE_P(SystemV, UcxProcesses, testing::Values("sysv,self"));
 INSTANTIATE_TEST_SUITE_P(Posix, UcxProcesses, testing::Values("posix,self"));
@@ -274,8 +315,10 @@ INSTANTIATE_TEST_SUITE_P(Posix, UcxProcesses, testing::Values("posix,self"));
 int Main(int argc, char** argv) {
   if (auto child = ChildRole::FromArguments(argc, argv)) {
     const std::string tls = child->role.substr(child->role.find(' ') + 1);
-    const bool owner = child->role.find("owner") == 0;
-    owner ? RunOwner(*child->channel, tls) : RunReader(*child->channel, tls);
+    const std::string role = child->role.substr(0, child->role.find(' '));
+    if (role == "owner") RunOwner(*child->channel, tls);
+    if (role == "reader") RunReader(*child->channel, tls);
+    if (role == "small") RunSmall(*child->channel, std::stoul(tls));
     return 0;
   }
   testing::InitGoogleTest(&argc, argv);

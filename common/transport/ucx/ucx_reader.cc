@@ -3,7 +3,6 @@
 #include <glog/logging.h>
 
 #include <limits>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -150,15 +149,7 @@ void UcxReader::StartOp(TransferId id, Transfer& transfer) {
 // and once behind the last op says as much.
 void UcxReader::ChooseGuards(Transfer& transfer) {
   transfer.guards_chosen = true;
-  std::set<RegionIndex> regions;
-  for (size_t i = 0; i < transfer.statuses.size(); ++i) {
-    if (transfer.statuses[i].ok()) regions.insert(transfer.batch.ops[i].region);
-  }
-  const UcxPeer* peer = FindPeer(transfer.peer);
-  for (const RegionIndex region : regions) {
-    const bool mapped = peer != nullptr && peer->regions()[region.value()].mapped_guard != nullptr;
-    if (!mapped) transfer.guards.push_back({region});
-  }
+  for (const RegionIndex region : transfer.unguarded) transfer.guards.push_back({region});
 }
 
 void UcxReader::StartGuard(TransferId id, Transfer& transfer) {
@@ -226,7 +217,11 @@ absl::Status UcxReader::OpOutcome(Transfer& transfer, size_t index, ucs_status_t
     return FromUcx(status, absl::StrCat("read from peer ", transfer.peer.value()));
   }
   const UcxPeer::Region& region = peer->regions()[op.region.value()];
-  if (region.mapped_guard != nullptr) RETURN_IF_ERROR(region.CheckMappedGuard());
+  if (region.mapped_guard != nullptr) {
+    RETURN_IF_ERROR(region.CheckMappedGuard());
+  } else {
+    transfer.unguarded.insert(op.region);
+  }
   return transfer.batch.verify ? transfer.batch.verify(index) : absl::OkStatus();
 }
 

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,7 @@ class UcxReader {
     bool probe = false;  // reports its guards, not its ops
 
     std::vector<absl::Status> statuses;  // by op
+    std::set<RegionIndex> unguarded;     // read from, their guards not looked at yet
     std::vector<Guard> guards;           // filled when the ops are done
     size_t next_op = 0;
     size_t next_guard = 0;

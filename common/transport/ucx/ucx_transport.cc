@@ -44,6 +44,8 @@ class Probe {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 };
 
+absl::Status DeadlinePassed() { return absl::DeadlineExceededError("read took too long"); }
+
 absl::Status FirstError(const std::vector<absl::Status>& statuses) {
   for (size_t i = 0; i < statuses.size(); ++i) {
     if (!statuses[i].ok()) return Annotate(statuses[i], absl::StrCat("region ", i));
@@ -156,17 +158,18 @@ TransferId UcxTransport::Read(PeerId peer, ReadBatch batch, Done done) {
   if (batch.deadline != absl::InfiniteFuture()) {
     entry.deadline = loop_.PostAt(batch.deadline, [ledger = ledger_, weak = std::weak_ptr(engine_),
                                                    id, abandon_after = options_.abandon_after] {
-      Ledger::End(ledger, weak, id, absl::DeadlineExceededError("read took too long"),
-                  abandon_after);
+      Ledger::End(ledger, weak, id, DeadlinePassed(), abandon_after);
     });
   }
+  const bool late = batch.deadline <= loop_.Now();
   auto shared = std::make_shared<ReadBatch>(std::move(batch));
-  engine_->Post([id, peer, shared, ledger = ledger_](UcxReader& reader) {
+  engine_->Post([id, peer, late, shared, ledger = ledger_](UcxReader& reader) {
     reader.Start(id, peer, std::move(*shared), [id, ledger](std::vector<absl::Status> statuses) {
       ledger->loop().Post([id, ledger, statuses = std::move(statuses)]() mutable {
         ledger->Finish(id, std::move(statuses));
       });
     });
+    if (late) reader.End(id, DeadlinePassed());
   });
   return id;
 }

@@ -11,7 +11,8 @@
 // `UcxOptions::keepalive`), or when it does not answer reads `abandon_after` their deadline or
 // Cancel. All its reads then end with UNAVAILABLE; Connect again for a new one.
 //
-// A freed region gives its pages back at once, but keeps its addresses until the transport ends.
+// A freed region gives its pages back at once, but keeps its addresses until the transport and all
+// its regions have ended. Allocate refuses what would not be shared memory, if `tls` allows that.
 // UCX reads the process' UCX_* variables itself; nothing else here does. The destructor ends reads
 // under way with UNAVAILABLE; their `done` still runs on the loop.
 
@@ -49,7 +50,7 @@ class UcxTransport : public Transport {
 
   const UcxOptions options_;
   EventLoop& loop_;
-  const std::shared_ptr<UcxEngine> engine_;  // shared with timers of the loop only
+  const std::shared_ptr<UcxEngine> engine_;  // shared with its regions; weakly with timers
   const std::shared_ptr<Ledger> ledger_;
   std::atomic<uint64_t> last_peer_ = 0;
   TransferId last_transfer_ = 0;  // loop only
