@@ -25,7 +25,7 @@ struct PrefillConfig {
   std::string advertise_host;
   std::vector<std::string> directories;  // each "host:port", or several with commas
   uint64_t kv_memory = uint64_t{1} << 30;
-  uint64_t dram = 0;
+  uint64_t dram = 1ull << 30;
   std::string transports;
   // For requests under way when the server is told to stop.
   absl::Duration grace = absl::Seconds(10);

@@ -14,7 +14,7 @@
 namespace tarn::router {
 
 struct RouterConfig {
-  ServerFlags server;
+  ServerFlags server{.listen = {"127.0.0.1", 9000}, .http_listen = {"127.0.0.1", 8080}};
   std::vector<std::string> directories;  // "host:port", best first
   std::string model_dir;                 // tokenizer and chat template
   std::string served_model_name;         // empty: as the nodes call it
