@@ -538,7 +538,7 @@ TEST_F(NodePoolTest, RandomOperations) {
       }
       request.ticket = request.node->pool().Acquire(
           request.pages, std::move(wanted), loop_.Now() + absl::Seconds(1),
-          [this, &requests, id, keys](Results results) {
+          [&requests, id, keys](Results results) {
             for (size_t i = 0; i < results.size(); ++i) {
               if (!results[i].ok()) continue;
               ExpectContent(*results[i], keys[i]);

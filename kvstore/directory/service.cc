@@ -199,11 +199,11 @@ grpc::ServerUnaryReactor* DirectoryService::Match(grpc::CallbackServerContext* c
   return HandleUnary<v1::MatchRequest, v1::MatchResponse>(
       context, *loop_, request, response,
       [this](const v1::MatchRequest& asked, const UnaryReply<v1::MatchResponse>& reply) {
-        reply(Match(asked));
+        reply(Answer(asked));
       });
 }
 
-absl::StatusOr<v1::MatchResponse> DirectoryService::Match(const v1::MatchRequest& request) const {
+absl::StatusOr<v1::MatchResponse> DirectoryService::Answer(const v1::MatchRequest& request) const {
   if (static_cast<size_t>(request.keys_size()) > options_.max_keys_per_match) {
     return absl::InvalidArgumentError(absl::StrCat("keys: ", request.keys_size(), " are more than ",
                                                    options_.max_keys_per_match));

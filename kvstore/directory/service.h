@@ -85,7 +85,7 @@ class DirectoryService : public v1::Directory::CallbackService {
 
   void Greet(const Subscriber& subscriber);
   void Broadcast(const v1::DirectoryUpdate& update, bool is_blocks);
-  absl::StatusOr<v1::MatchResponse> Match(const v1::MatchRequest& request) const;
+  absl::StatusOr<v1::MatchResponse> Answer(const v1::MatchRequest& request) const;
 
   EventLoop* const loop_;
   const DirectoryOptions options_;
