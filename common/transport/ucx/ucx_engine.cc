@@ -123,13 +123,16 @@ absl::Status UcxEngine::CreateWorker() {
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   // One thread at a time: Create's, then the progress thread, then the destructor's.
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  const absl::Status created =
-      FromUcx(ucp_worker_create(context_, &params, &worker_), "create UCX worker");
+  const ucs_status_t status = ucp_worker_create(context_, &params, &worker_);
   // UCX needs some megabytes of shared memory for itself.
-  if (absl::IsResourceExhausted(created) && shared_memory_.any()) {
-    return Annotate(created, DescribeSharedMemory(shared_memory_, MemoryLimits::Read()));
+  const bool no_memory = status == UCS_ERR_NO_MEMORY || status == UCS_ERR_NO_RESOURCE ||
+                         status == UCS_ERR_SHMEM_SEGMENT;
+  if (no_memory && shared_memory_.any()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("create UCX worker: ", ucs_status_string(status), ": ",
+                     DescribeSharedMemory(shared_memory_, MemoryLimits::Read())));
   }
-  RETURN_IF_ERROR(created);
+  RETURN_IF_ERROR(FromUcx(status, "create UCX worker"));
   ucp_address_t* address = nullptr;
   size_t size = 0;
   RETURN_IF_ERROR(FromUcx(ucp_worker_get_address(worker_, &address, &size), "UCX address"));

@@ -22,6 +22,7 @@ namespace tarn {
 class UcxEngine : public std::enable_shared_from_this<UcxEngine> {
  public:
   // INVALID_ARGUMENT: an option that UCX refuses. UNAVAILABLE: no such transport here.
+  // RESOURCE_EXHAUSTED: not even shared memory for UCX itself.
   static absl::StatusOr<std::shared_ptr<UcxEngine>> Create(const UcxOptions& options);
   // Stops.
   ~UcxEngine();
