@@ -1,6 +1,6 @@
 // What a pull of KV blocks from another process on this host costs, next to memcpy.
 //
-//   transport_bench [--rounds N] [--json FILE]
+//   transport_bench [--rounds N] [--tls UCX_TLS] [--json FILE]
 //
 // The owner of a pool of 256 MiB is this program once more. Each round connects anew, so the first
 // walk over the pool meets cold page tables, and the second meets them warm; both are cold in
@@ -9,7 +9,8 @@
 // ratios of CPU time hold even there. Bound: a pull is one copy by the reader's CPU, so 1.0; with
 // verify the checksum reads the block once more, from cache while the block fits there.
 //
-// Memory: 256 MiB here and there, and 64 MiB to copy into.
+// Memory: 256 MiB here and there, and 64 MiB to copy into. --tls tells one kind of shared memory
+// from the other.
 
 #include <glog/logging.h>
 #include <time.h>
@@ -84,9 +85,9 @@ Cost Measure(Walk&& walk) {
 }
 
 // The other process: a pool that is sealed for whatever block size the reader asks for.
-int RunOwner(Channel& channel) {
+int RunOwner(Channel& channel, const std::string& tls) {
   RealEventLoop loop("owner");
-  auto transport = UcxTransport::Create({}, loop);
+  auto transport = UcxTransport::Create({.tls = tls}, loop);
   CHECK(transport.ok()) << transport.status();
   auto pool = (*transport)->Allocate(kPoolBytes);
   CHECK(pool.ok()) << pool.status();
@@ -127,8 +128,8 @@ class Countdown {
 
 class Reader {
  public:
-  explicit Reader(PeerAddress owner) : owner_(std::move(owner)) {
-    auto transport = UcxTransport::Create({}, loop_);
+  Reader(PeerAddress owner, const std::string& tls) : owner_(std::move(owner)) {
+    auto transport = UcxTransport::Create({.tls = tls}, loop_);
     CHECK(transport.ok()) << transport.status();
     transport_ = *std::move(transport);
     target_ = Allocate(kTargetBytes);
@@ -273,12 +274,12 @@ void Print(const nlohmann::json& rows) {
   }
 }
 
-int Run(int rounds, const std::string& json_path) {
-  auto owner = ChildProcess::Start("owner");
+int Run(int rounds, const std::string& tls, const std::string& json_path) {
+  auto owner = ChildProcess::Start(tls);
   CHECK(owner.ok()) << owner.status();
   auto address = (*owner)->channel().ReceiveAddress(kLimit);
   CHECK(address.ok()) << address.status();
-  Reader reader(*std::move(address));
+  Reader reader(*std::move(address), tls);
   nlohmann::json rows = nlohmann::json::array();
   for (size_t i = 0; i < std::size(kSizes); ++i) {
     const BlockLayout layout = LayoutOf(kSizes[i]);
@@ -305,14 +306,17 @@ int Run(int rounds, const std::string& json_path) {
 }
 
 int Main(int argc, char** argv) {
-  if (auto child = ChildRole::FromArguments(argc, argv)) return RunOwner(*child->channel);
+  if (auto child = ChildRole::FromArguments(argc, argv))
+    return RunOwner(*child->channel, child->role);
   CLI::App app{"Pull of KV blocks between two processes, next to memcpy"};
   int rounds = 5;
+  std::string tls = UcxOptions{}.tls;
   std::string json_path;
   app.add_option("--rounds", rounds, "Rounds; medians are shown")->check(CLI::Range(1, 1000));
+  app.add_option("--tls", tls, "Transports of UCX, e.g. posix,self");
   app.add_option("--json", json_path, "Also write the rows to this file");
   CLI11_PARSE(app, argc, argv);
-  return Run(rounds, json_path);
+  return Run(rounds, tls, json_path);
 }
 
 }  // namespace
