@@ -2,22 +2,33 @@
 
 #include <glog/logging.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <memory>
+#include <regex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
+#include "common/metrics/registry.h"
 #include "common/rpc/server.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "kvstore/client/pool_node.h"
 #include "kvstore/directory/service.h"
 #include "kvstore/directory/subscriber.h"
+#include "kvstore/server/deferred_store.h"
 #include "kvstore/wire/convert.h"
 
 namespace tarn::kvstore {
@@ -75,6 +86,71 @@ class DirectoryProcess {
   std::unique_ptr<RpcServer> rpc_;
 };
 
+v1::ModelDescriptor ModelOf(uint64_t fingerprint) {
+  v1::ModelDescriptor model;
+  model.set_name("model-" + std::to_string(fingerprint));
+  model.set_fingerprint(fingerprint);
+  *model.mutable_layout() = ToProto(kLayout);
+  return model;
+}
+
+std::unique_ptr<PoolNode> StartNode(const std::string& directory, const std::string& name,
+                                    uint64_t fingerprint) {
+  PoolNodeOptions options;
+  options.node_id = name;
+  options.role = v1::ROLE_PREFILL;
+  options.model = ModelOf(fingerprint);
+  options.directories = {directory};
+  options.hbm_pages = 8;
+  options.dram_bytes = 8 * kLayout.page_bytes();
+  absl::StatusOr<std::unique_ptr<PoolNode>> node = PoolNode::Create(options);
+  CHECK(node.ok()) << node.status();
+  absl::Status started = (*node)->Start({}, nullptr);
+  CHECK(started.ok()) << started;
+  return std::move(*node);
+}
+
+void Publish(PoolNode& node, TokenId token) {
+  node.RunOnLoop([&] {
+    NodePool& pool = *node.pool();
+    auto pages = pool.Reserve(RequestId(1), 1, absl::InfiniteFuture());
+    PageRef page = pool.Allocate(*pages);
+    Random(token).Fill(page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
+    SealBlock(kLayout, pool.IdentityFor(page, Key(token), 16), page.bytes());
+    pool.Publish(page, Key(token), Key(token - 1));
+  });
+}
+
+// This program once more: node "a", which publishes the blocks 1 to kOwnBlocks and waits to be
+// killed.
+constexpr char kNodeFlag[] = "--node=";
+constexpr TokenId kOwnBlocks = 3;
+
+int RunNode(const std::string& directory) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  auto node = StartNode(directory, "a", 1);
+  for (TokenId token = 1; token <= kOwnBlocks; ++token) Publish(*node, token);
+  while (true) pause();
+}
+
+class NodeProcess {
+ public:
+  explicit NodeProcess(const std::string& directory) {
+    std::string self = "/proc/self/exe", flag = kNodeFlag + directory;
+    char* argv[] = {self.data(), flag.data(), nullptr};
+    CHECK_EQ(posix_spawn(&pid_, self.c_str(), nullptr, nullptr, argv, environ), 0);
+  }
+  ~NodeProcess() { Kill(); }
+  void Kill() {
+    if (pid_ == 0) return;
+    PCHECK(kill(pid_, SIGKILL) == 0);
+    PCHECK(waitpid(std::exchange(pid_, 0), nullptr, 0) > 0);
+  }
+
+ private:
+  pid_t pid_ = 0;
+};
+
 class PoolTest : public testing::Test {
  protected:
   PoolTest() : directory_(std::make_unique<DirectoryProcess>("127.0.0.1:0")) {
@@ -92,30 +168,16 @@ class PoolTest : public testing::Test {
   }
 
   std::unique_ptr<PoolNode> Start(const std::string& name, uint64_t fingerprint = 1) {
-    PoolNodeOptions options;
-    options.node_id = name;
-    options.role = v1::ROLE_PREFILL;
-    options.model.set_name("model-" + std::to_string(fingerprint));
-    options.model.set_fingerprint(fingerprint);
-    *options.model.mutable_layout() = ToProto(kLayout);
-    options.directories = {address_};
-    options.hbm_pages = 8;
-    options.dram_bytes = 8 * kLayout.page_bytes();
-    absl::StatusOr<std::unique_ptr<PoolNode>> node = PoolNode::Create(options);
-    CHECK(node.ok()) << node.status();
-    absl::Status started = (*node)->Start({}, nullptr);
-    CHECK(started.ok()) << started;
-    return std::move(*node);
+    return StartNode(address_, name, fingerprint);
   }
-  static void Publish(PoolNode& node, TokenId token) {
-    node.RunOnLoop([&] {
-      NodePool& pool = *node.pool();
-      auto pages = pool.Reserve(RequestId(1), 1, absl::InfiniteFuture());
-      PageRef page = pool.Allocate(*pages);
-      Random(token).Fill(page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
-      SealBlock(kLayout, pool.IdentityFor(page, Key(token), 16), page.bytes());
-      pool.Publish(page, Key(token), Key(token - 1));
-    });
+  std::unique_ptr<DeferredStore> StartStore(size_t pages) {
+    StoreOptions options;
+    options.node_id = "store";
+    options.dram_bytes = pages * kLayout.page_bytes();
+    options.listen = {"127.0.0.1", 0};
+    options.directories = {address_};
+    options.registry = &registry_;
+    return std::make_unique<DeferredStore>(std::move(options));
   }
   std::vector<BlockSource> SourcesOf(TokenId token) {
     std::vector<BlockSource> sources;
@@ -125,6 +187,27 @@ class PoolTest : public testing::Test {
   bool EventuallyListed(TokenId token, size_t places) {
     return Eventually(
         loop_, [&] { return subscriber_->index().Sources(Key(token), NodeId()).size() == places; });
+  }
+  // Waits until `node`, and nobody else or somebody else too, has the block.
+  bool EventuallyAt(const std::string& node, TokenId token, bool alone = false) {
+    return Eventually(loop_, [&] {
+      bool there = false, others = false;
+      for (const BlockSource& source : subscriber_->index().Sources(Key(token))) {
+        (source.node.value() == node ? there : others) = true;
+      }
+      return there && !(alone && others);
+    });
+  }
+  // Waits until a line of the store's metrics starts so.
+  bool EventuallyShows(const std::string& line) {
+    return Eventually(loop_,
+                      [&] { return registry_.Expose().find("\n" + line) != std::string::npos; });
+  }
+  void ExpectStoreHoldsNothing() {
+    EXPECT_TRUE(EventuallyShows("tarn_kv_blocks{tier=\"dram\",state=\"held\"} 0\n"));
+    EXPECT_TRUE(EventuallyShows("tarn_kv_blocks{tier=\"dram\",state=\"reserved\"} 0\n"));
+    EXPECT_TRUE(EventuallyShows("tarn_kv_pulls_in_flight 0\n"));
+    EXPECT_TRUE(EventuallyShows("tarn_kv_leaked_pages 0\n"));
   }
   // Pulls the block; says where it came from, and checks its bytes.
   static absl::StatusOr<BlockOrigin> Pull(PoolNode& node, TokenId token,
@@ -157,6 +240,7 @@ class PoolTest : public testing::Test {
     return result.get_future().get();
   }
 
+  metrics::Registry registry_;  // the store's
   RealEventLoop loop_{"subscriber"};
   std::unique_ptr<DirectoryProcess> directory_;
   std::string address_;
@@ -231,5 +315,80 @@ TEST_F(PoolTest, AnEarlierLifeIsNotReadFrom) {
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
 }
 
+TEST_F(PoolTest, WhatTheStoreTookOverOutlivesItsNode) {
+  auto store = StartStore(16);
+  EXPECT_EQ(registry_.Expose().find("tarn_kv_pages"), std::string::npos) << "no node, no slab";
+  NodeProcess a(address_);
+  for (TokenId token = 1; token <= kOwnBlocks; ++token) ASSERT_TRUE(EventuallyAt("store", token));
+  a.Kill();
+  auto b = Start("b");
+  for (TokenId token = 1; token <= kOwnBlocks; ++token) {
+    ASSERT_TRUE(EventuallyAt("store", token, /*alone=*/true)) << "a has left without a word";
+    absl::StatusOr<BlockOrigin> origin = Pull(*b, token, SourcesOf(token));
+    ASSERT_TRUE(origin.ok()) << origin.status();
+    EXPECT_EQ(*origin, BlockOrigin::kRemote);
+  }
+  ExpectStoreHoldsNothing();
+}
+
+TEST_F(PoolTest, AFullStoreDropsTheLeastRecentlyUsed) {
+  auto store = StartStore(3);
+  auto a = Start("a");
+  for (TokenId token = 1; token <= 6; ++token) {
+    Publish(*a, token);
+    ASSERT_TRUE(EventuallyAt("store", token)) << token;
+  }
+  EXPECT_TRUE(Eventually(loop_, [this] {
+    const BlockIndex& index = subscriber_->index();
+    for (TokenId token = 1; token <= 6; ++token) {
+      if (index.HoldersOf(Key(token)) != (token <= 3 ? 1 : 2)) return false;
+    }
+    return index.BlocksOf(NodeId("store")) == 3;
+  }));
+  EXPECT_TRUE(EventuallyShows("tarn_kv_evictions_total{tier=\"dram\"} 3\n"));
+  ExpectStoreHoldsNothing();
+}
+
+TEST_F(PoolTest, TheStoreKeepsTheFirstModelOnly) {
+  auto store = StartStore(16);
+  auto a = Start("a", 1);
+  Publish(*a, 1);
+  ASSERT_TRUE(EventuallyAt("store", 1));
+  auto b = Start("b", 2);
+  Publish(*b, 11);
+  EXPECT_TRUE(EventuallyShows("tarn_kv_peer_failures_total 1\n")) << "the handshake is refused";
+  Publish(*a, 2);
+  ASSERT_TRUE(EventuallyAt("store", 2));
+  for (const BlockSource& source : SourcesOf(11)) EXPECT_EQ(source.node, NodeId("b"));
+  ExpectStoreHoldsNothing();
+}
+
+// Users read these names.
+TEST_F(PoolTest, TheReadmeNamesTheMetrics) {
+  auto a = Start("a");
+  std::ifstream file("kvstore/client/README.md");
+  std::string readme((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  auto names = [](const std::string& text) {
+    std::set<std::string> names;
+    std::regex name("tarn_kv_[a-z_]+");
+    for (std::sregex_iterator it(text.begin(), text.end(), name), end; it != end; ++it) {
+      names.insert(it->str());
+    }
+    return names;
+  };
+  EXPECT_EQ(names(readme), names(a->registry().Expose()));
+}
+
+int Main(int argc, char** argv) {
+  std::string flag = kNodeFlag;
+  if (argc == 2 && std::string(argv[1]).rfind(flag, 0) == 0) {
+    return RunNode(std::string(argv[1]).substr(flag.size()));
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
+
 }  // namespace
 }  // namespace tarn::kvstore
+
+int main(int argc, char** argv) { return tarn::kvstore::Main(argc, argv); }

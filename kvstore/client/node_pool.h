@@ -99,7 +99,7 @@ struct NodePoolOptions {
   int dram_pages = 0;  // 0: no DRAM tier
   // Keep a copy of each new cached block in the DRAM tier.
   bool write_through = true;
-  // How many such copies run at a time. Each holds its arena page meanwhile.
+  // How many such copies run at a time. Each holds its arena page until somebody reserves it.
   int max_copies = 4;
   // What the arena's blocks are announced as. A store has no HBM: its arena is kDram.
   Tier arena_tier = Tier::kHbm;

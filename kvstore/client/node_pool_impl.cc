@@ -92,12 +92,22 @@ absl::StatusOr<PageReservation> NodePoolImpl::Reserve(RequestId owner, int pages
                                                       absl::Time deadline) {
   if (pages < 0) return absl::InvalidArgumentError(absl::StrCat("pages is negative: ", pages));
   BlockTable& table = arena_->table();
-  if (!table.Reserve(pages)) {
+  if (!PromisePages(pages)) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "wanted ", pages, " pages; of ", table.pages(), ", ", table.available(),
         " are free or could be evicted, and ", table.reserved(), " of these are promised"));
   }
   return MakeReservation(promises_.Add(owner, deadline, pages));
+}
+
+bool NodePoolImpl::PromisePages(int pages) {
+  BlockTable& table = arena_->table();
+  for (auto& [id, copy] : copies_) {
+    if (table.Reserve(pages)) return true;
+    // The copy goes on without a hold, as in StartCopy.
+    if (copy.arena_page >= 0) table.LetGo(std::exchange(copy.arena_page, -1), Now());
+  }
+  return table.Reserve(pages);
 }
 
 int NodePoolImpl::Remaining(uint64_t reservation) const {

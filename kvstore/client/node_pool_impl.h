@@ -102,6 +102,8 @@ class NodePoolImpl : public NodePool {
   int Remaining(uint64_t reservation) const override;
   void GiveBack(uint64_t reservation) override;
 
+  // Promises pages; copies let go of theirs where it takes that.
+  bool PromisePages(int pages);
   // Takes one page off the reservation; it stays promised in the table. False if it is empty.
   bool DrawPromise(uint64_t reservation);
   // Puts a promise that the table still counts back where it came from.
@@ -145,7 +147,7 @@ class NodePoolImpl : public NodePool {
   absl::flat_hash_map<AcquireId, std::unique_ptr<Acquisition>> acquisitions_;
   absl::flat_hash_map<FillId, std::unique_ptr<Fill>> fills_;
   absl::flat_hash_map<BlockKey, FillId> fill_by_key_;  // those that others may join
-  absl::flat_hash_map<uint64_t, Copy> copies_;
+  std::map<uint64_t, Copy> copies_;                    // oldest first
   std::deque<WaitingCopy> waiting_copies_;
   RateMeter rate_;
   NodePoolStats counters_;  // only the counting fields

@@ -14,6 +14,7 @@
 #include "common/runtime/random.h"
 #include "common/runtime/sim/sim_event_loop.h"
 #include "common/transport/loopback/loopback_transport.h"
+#include "kvstore/client/fake_peers.h"
 
 namespace tarn::kvstore {
 namespace {
@@ -31,47 +32,28 @@ BlockKey Key(uint32_t number) {
   return ChildKey(BlockKey{}, {&token, 1});
 }
 
-class Node;
-
-// Knows every node of the test. The handshake takes one turn of the loop.
-class FakePeers : public PeerDirectory {
- public:
-  FakePeers(SimEventLoop* loop, std::map<std::string, Node*>* nodes) : loop_(loop), nodes_(nodes) {}
-  void Attach(Transport* transport) { transport_ = transport; }
-  void Resolve(const BlockSource& source, absl::Time deadline, Done done) override;
-  void Forget(const BlockSource& source) override {
-    ++forgotten;
-    peers_.erase(source.node.value());
-  }
-  int forgotten = 0;
-
- private:
-  SimEventLoop* const loop_;
-  std::map<std::string, Node*>* const nodes_;
-  Transport* transport_ = nullptr;
-  std::map<std::string, PeerId> peers_;
-};
-
 // One node with its pool; what it announces is kept as a set.
 class Node {
  public:
-  Node(const std::string& name, SimEventLoop* loop, LoopbackFabric* fabric,
-       std::map<std::string, Node*>* nodes, int hbm_pages, int dram_pages)
-      : name_(name), loop_(loop), nodes_(nodes), transport_(*fabric, *loop), peers_(loop, nodes) {
-    peers_.Attach(&transport_);
+  Node(const std::string& name, SimEventLoop* loop, LoopbackFabric* fabric, FakeCluster* cluster,
+       int hbm_pages, int dram_pages)
+      : name_(name),
+        loop_(loop),
+        cluster_(cluster),
+        transport_(*fabric, *loop),
+        peers_(loop, &transport_, cluster) {
     NodePoolOptions options{.layout = kLayout, .hbm_pages = hbm_pages, .dram_pages = dram_pages};
     absl::StatusOr<std::unique_ptr<NodePool>> pool =
         NodePool::Create(options, loop, &transport_, &peers_);
     CHECK(pool.ok()) << pool.status();
     pool_ = std::move(*pool);
     pool_->Inventory([this](const InventoryChange& change) { OnChange(change); });
-    (*nodes_)[name] = this;
+    (*cluster_)[name] = {transport_.Address(), pool_->RegionDescriptors()};
   }
-  ~Node() { nodes_->erase(name_); }
+  ~Node() { cluster_->erase(name_); }
 
   NodePool& pool() { return *pool_; }
   FakePeers& peers() { return peers_; }
-  PeerAddress address() const { return {transport_.Address(), pool_->RegionDescriptors()}; }
   const std::map<BlockKey, BlockAddress>& hbm() const { return announced_.at(Tier::kHbm); }
   const std::map<BlockKey, BlockAddress>& dram() const { return announced_.at(Tier::kDram); }
 
@@ -118,31 +100,19 @@ class Node {
 
   const std::string name_;
   SimEventLoop* const loop_;
-  std::map<std::string, Node*>* const nodes_;
+  FakeCluster* const cluster_;
   LoopbackTransport transport_;
   FakePeers peers_;
   std::map<Tier, std::map<BlockKey, BlockAddress>> announced_{{Tier::kHbm, {}}, {Tier::kDram, {}}};
   std::unique_ptr<NodePool> pool_;
 };
 
-void FakePeers::Resolve(const BlockSource& source, absl::Time, Done done) {
-  loop_->Post([this, node = source.node.value(), done = std::move(done)] {
-    auto known = peers_.find(node);
-    if (known != peers_.end()) return done(known->second);
-    auto it = nodes_->find(node);
-    if (it == nodes_->end()) return done(absl::UnavailableError("no node " + node));
-    absl::StatusOr<PeerId> peer = transport_->Connect(it->second->address());
-    if (peer.ok()) peers_[node] = *peer;
-    done(std::move(peer));
-  });
-}
-
 using Results = std::vector<absl::StatusOr<AcquiredBlock>>;
 
 class NodePoolTest : public testing::Test {
  protected:
   std::unique_ptr<Node> Start(const std::string& name, int hbm_pages, int dram_pages = 0) {
-    return std::make_unique<Node>(name, &loop_, &fabric_, &nodes_, hbm_pages, dram_pages);
+    return std::make_unique<Node>(name, &loop_, &fabric_, &cluster_, hbm_pages, dram_pages);
   }
   static WantedBlock Want(uint32_t key, std::vector<BlockSource> sources = {},
                           uint32_t tokens = 16) {
@@ -185,7 +155,7 @@ class NodePoolTest : public testing::Test {
 
   SimEventLoop loop_;
   LoopbackFabric fabric_;
-  std::map<std::string, Node*> nodes_;
+  FakeCluster cluster_;
 };
 
 TEST_F(NodePoolTest, RefusesWhatItCannotPromise) {
@@ -340,7 +310,7 @@ TEST_F(NodePoolTest, PeerDiesDuringThePull) {
     a.reset();
     loop_.RunUntilIdle();
     EXPECT_TRUE(absl::IsUnavailable(results.at(0).status())) << results[0].status();
-    EXPECT_EQ(b->peers().forgotten, 1);
+    EXPECT_EQ(b->peers().forgotten(), 1);
     EXPECT_EQ(reservation.remaining(), 1);
   }
   ExpectQuiet(*b);
@@ -457,6 +427,27 @@ TEST_F(NodePoolTest, EmptyReservationIsSaid) {
   ExpectQuiet(*b);
 }
 
+TEST_F(NodePoolTest, CopiesNeverKeepPagesFromARequest) {
+  auto node = Start("a", 4, 8);
+  for (uint32_t key = 1; key <= 4; ++key) node->Cache(key);
+  ASSERT_EQ(node->pool().Stats().hbm_held, 4) << "by copies to DRAM";
+  {
+    PageReservation two = node->Reserve(2);
+    EXPECT_EQ(node->pool().Stats().hbm_held, 2) << "only as many copies let go as needed";
+    PageReservation reservation = node->Reserve(2);
+    std::vector<PageRef> made;
+    for (uint32_t key : {5, 6}) made.push_back(node->Make(reservation, key));
+    loop_.RunUntilIdle();
+  }
+  EXPECT_EQ(node->dram().size(), 2u) << "of reused pages nothing was copied";
+  for (uint32_t key = 1; key <= 4; ++key) {
+    PageReservation reservation = node->Reserve(1);
+    Results results = Acquire(*node, reservation, {Want(key)});
+    if (results.at(0).ok()) ExpectContent(*results[0], key);
+  }
+  ExpectQuiet(*node);
+}
+
 TEST_F(NodePoolTest, LeakedPagesAreCounted) {
   auto node = Start("a", 4);
   PageReservation reservation = node->Reserve(3, absl::Seconds(1));
@@ -500,7 +491,7 @@ TEST_F(NodePoolTest, SecondPublicationStaysPrivate) {
 
 TEST_F(NodePoolTest, CreateNamesWhatIsWrong) {
   LoopbackTransport transport(fabric_, loop_);
-  FakePeers peers(&loop_, &nodes_);
+  FakePeers peers(&loop_, &transport, &cluster_);
   NodePoolOptions options{.layout = kLayout, .hbm_pages = 0};
   absl::Status status = NodePool::Create(options, &loop_, &transport, &peers).status();
   EXPECT_NE(Message(status).find("hbm_pages"), std::string::npos) << status;

@@ -13,40 +13,80 @@
 #include "kvstore/wire/convert.h"
 
 namespace tarn::kvstore {
+namespace {
 
-Peers::Peers(EventLoop* loop, EventLoop* blocking_loop, Transport* transport)
-    : loop_(loop), blocking_loop_(blocking_loop), transport_(transport) {}
+constexpr absl::Duration kRememberFailure = absl::Seconds(1);
 
-size_t Peers::connected() const {
-  return std::count_if(entries_.begin(), entries_.end(),
-                       [](const auto& entry) { return entry.second.connected; });
+}  // namespace
+
+Peers::Peers(EventLoop* loop, const std::vector<EventLoop*>& connect_loops, Transport* transport)
+    : loop_(loop), transport_(transport) {
+  CHECK(!connect_loops.empty());
+  for (EventLoop* connect_loop : connect_loops) connectors_.push_back({connect_loop, 0});
+}
+
+Peers::~Peers() {
+  for (auto& [life, entry] : entries_) loop_->CancelTimer(entry.timer);
+}
+
+PeersStats Peers::Stats() const {
+  PeersStats stats = counters_;
+  stats.connected = std::count_if(entries_.begin(), entries_.end(),
+                                  [](const auto& entry) { return entry.second.connected; });
+  return stats;
 }
 
 void Peers::Resolve(const BlockSource& source, absl::Time deadline, Done done) {
+  if (self_.node_id().empty()) return done(absl::UnavailableError("this node is still starting"));
   Life life{source.node, source.incarnation};
+  if (const Failure* failure = RecentFailure(life)) {
+    ++counters_.skips;
+    return done(failure->status);
+  }
   Entry& entry = entries_[life];
   if (entry.connected) return done(entry.peer);
   entry.waiting.push_back(std::move(done));
   if (entry.attempt != 0) return;
-  if (self_.node_id().empty()) {
-    return Finish(life, absl::UnavailableError("this node is still starting"));
-  }
   entry.attempt = ++last_attempt_;
-  Handshake(life, entry, source.rpc_address, deadline - loop_->Now());
+  Handshake(life, entry, source.rpc_address, deadline);
+}
+
+const Peers::Failure* Peers::RecentFailure(const Life& life) const {
+  auto it = failures_.find(life);
+  return it == failures_.end() || it->second.forget_at <= loop_->Now() ? nullptr : &it->second;
+}
+
+void Peers::Remember(const Life& life, const absl::Status& failure) {
+  absl::Time now = loop_->Now();
+  std::erase_if(failures_, [now](const auto& old) { return old.second.forget_at <= now; });
+  failures_[life] = {failure, now + kRememberFailure};
+  ++counters_.failures;
 }
 
 void Peers::Handshake(const Life& life, Entry& entry, const std::string& address,
-                      absl::Duration timeout) {
+                      absl::Time deadline) {
+  uint64_t attempt = entry.attempt;
+  entry.timer = loop_->PostAt(deadline, [this, life, attempt] { OnDeadline(life, attempt); });
   v1::HandshakeRequest request;
   *request.mutable_caller() = self_;
   entry.stub = v1::Pool::NewStub(MakeChannel(address));
+  ++counters_.handshakes;
   entry.cancel_call =
       CallUnary(entry.stub->async(), &v1::Pool::StubInterface::async_interface::Handshake, request,
-                std::max(timeout, absl::Milliseconds(1)), *loop_,
+                std::max(deadline - loop_->Now(), absl::Milliseconds(1)), *loop_,
                 [this, alive = std::weak_ptr<bool>(alive_), life,
-                 attempt = entry.attempt](absl::StatusOr<v1::HandshakeResponse> response) {
-                  if (!alive.expired()) OnResponse(life, attempt, std::move(response));
+                 attempt](absl::StatusOr<v1::HandshakeResponse> response) {
+                  if (alive.expired()) return;
+                  --counters_.handshakes;
+                  OnResponse(life, attempt, std::move(response));
                 });
+}
+
+void Peers::OnDeadline(const Life& life, uint64_t attempt) {
+  Entry* entry = Find(life, attempt);
+  if (entry == nullptr) return;
+  entry->cancel_call();
+  Finish(life, absl::UnavailableError("connect " + life.first.value() + ": no answer in time"));
 }
 
 Peers::Entry* Peers::Find(const Life& life, uint64_t attempt) {
@@ -71,11 +111,22 @@ void Peers::OnResponse(const Life& life, uint64_t attempt,
   PeerAddress address{
       response->worker_address(),
       {response->region_descriptors().begin(), response->region_descriptors().end()}};
-  blocking_loop_->Post([this, alive = std::weak_ptr<bool>(alive_), loop = loop_,
-                        transport = transport_, life, attempt, address = std::move(address)] {
+  Connect(life, attempt, std::move(address));
+}
+
+void Peers::Connect(const Life& life, uint64_t attempt, PeerAddress address) {
+  auto least = [](const Connector& a, const Connector& b) { return a.pending < b.pending; };
+  auto connector = std::min_element(connectors_.begin(), connectors_.end(), least);
+  ++connector->pending;
+  size_t index = connector - connectors_.begin();
+  connector->loop->Post([this, alive = std::weak_ptr<bool>(alive_), loop = loop_,
+                         transport = transport_, life, attempt, index,
+                         address = std::move(address)] {
     absl::StatusOr<PeerId> peer = transport->Connect(address);
-    loop->Post([this, alive, life, attempt, peer = std::move(peer)] {
-      if (!alive.expired()) OnConnected(life, attempt, peer);
+    loop->Post([this, alive, life, attempt, index, peer = std::move(peer)] {
+      if (alive.expired()) return;
+      --connectors_[index].pending;
+      OnConnected(life, attempt, peer);
     });
   });
 }
@@ -92,6 +143,7 @@ void Peers::OnConnected(const Life& life, uint64_t attempt, absl::StatusOr<PeerI
 void Peers::Finish(const Life& life, absl::StatusOr<PeerId> peer) {
   Entry& entry = entries_.at(life);
   std::vector<Done> waiting = std::move(entry.waiting);
+  loop_->CancelTimer(std::exchange(entry.timer, 0));
   if (peer.ok()) {
     entry.connected = true;
     entry.peer = *peer;
@@ -99,6 +151,7 @@ void Peers::Finish(const Life& life, absl::StatusOr<PeerId> peer) {
     entry.stub.reset();
   } else {
     LOG_EVERY_N(WARNING, 20) << peer.status();
+    Remember(life, peer.status());
     entries_.erase(life);
   }
   for (Done& done : waiting) done(peer);

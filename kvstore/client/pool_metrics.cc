@@ -31,13 +31,28 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
       in_flight_(registry->AddGauge("tarn_kv_pulls_in_flight",
                                     "Blocks on their way into a tier of this node.")),
       rate_(registry->AddGauge("tarn_kv_pull_bytes_per_second",
-                               "Measured rate of pulls from other nodes, smoothed.")) {}
+                               "Measured rate of pulls from other nodes, smoothed.")),
+      peers_connected_(
+          registry->AddGauge("tarn_kv_peers_connected", "Lives of nodes that can be read from.")),
+      peer_failures_(registry->AddCounter("tarn_kv_peer_failures_total",
+                                          "Handshakes and connects that failed or took too long.")),
+      peer_skips_(registry->AddCounter(
+          "tarn_kv_peer_skips_total",
+          "Sources that were not asked, for their node had just failed to connect.")) {}
 
 void PoolMetrics::Raise(metrics::Counter& counter, uint64_t total) {
   counter.Add(total - counter.Value());
 }
 
-void PoolMetrics::Update(const NodePoolStats& stats) {
+void PoolMetrics::Update(const NodePoolStats& pool, const PeersStats& peers) {
+  UpdatePages(pool);
+  UpdateTransfers(pool);
+  peers_connected_.Set(static_cast<double>(peers.connected));
+  Raise(peer_failures_, peers.failures);
+  Raise(peer_skips_, peers.skips);
+}
+
+void PoolMetrics::UpdatePages(const NodePoolStats& stats) {
   const std::string arena = has_hbm_ ? "hbm" : "dram";
   pages_.With({arena}).Set(stats.hbm_pages);
   blocks_.With({arena, "free"}).Set(stats.hbm_free);
@@ -50,16 +65,19 @@ void PoolMetrics::Update(const NodePoolStats& stats) {
     blocks_.With({"dram", "free"}).Set(stats.dram_free);
     blocks_.With({"dram", "cached"}).Set(stats.dram_cached);
     Raise(evictions_.With({"dram"}), stats.evictions_dram);
-    Raise(hits_.With({"dram"}), stats.hits_dram);
   }
-  Raise(hits_.With({arena}), stats.hits_hbm);
+  leaked_.Set(stats.leaked);
+}
+
+void PoolMetrics::UpdateTransfers(const NodePoolStats& stats) {
+  Raise(hits_.With({has_hbm_ ? "hbm" : "dram"}), stats.hits_hbm);
+  if (has_hbm_) Raise(hits_.With({"dram"}), stats.hits_dram);
   Raise(hits_.With({"remote"}), stats.hits_remote);
   Raise(misses_, stats.misses);
   Raise(lookups_, stats.hits_hbm + stats.hits_dram + stats.hits_remote + stats.misses);
   Raise(pulled_bytes_, stats.pulled_bytes);
   Raise(verify_failures_, stats.verify_failures);
   Raise(pull_failures_, stats.pull_failures);
-  leaked_.Set(stats.leaked);
   in_flight_.Set(stats.pulls_in_flight);
   rate_.Set(stats.pull_bytes_per_us * 1e6);
 }

@@ -4,6 +4,7 @@
 
 #include "common/metrics/registry.h"
 #include "kvstore/client/node_pool.h"
+#include "kvstore/client/peers.h"
 
 namespace tarn::kvstore {
 
@@ -12,9 +13,11 @@ class PoolMetrics {
  public:
   // `arena_tier` names the arena's pages in labels.
   PoolMetrics(metrics::Registry* registry, Tier arena_tier);
-  void Update(const NodePoolStats& stats);
+  void Update(const NodePoolStats& pool, const PeersStats& peers);
 
  private:
+  void UpdatePages(const NodePoolStats& stats);
+  void UpdateTransfers(const NodePoolStats& stats);
   // Brings a counter up to a total that somebody else counts.
   static void Raise(metrics::Counter& counter, uint64_t total);
 
@@ -31,6 +34,9 @@ class PoolMetrics {
   metrics::Gauge& leaked_;
   metrics::Gauge& in_flight_;
   metrics::Gauge& rate_;
+  metrics::Gauge& peers_connected_;
+  metrics::Counter& peer_failures_;
+  metrics::Counter& peer_skips_;
 };
 
 }  // namespace tarn::kvstore

@@ -2,7 +2,7 @@
 
 #include <glog/logging.h>
 
-#include <atomic>
+#include <array>
 #include <future>
 #include <utility>
 
@@ -86,7 +86,8 @@ class PoolNodeImpl : public PoolNode {
   absl::Status ready_ ABSL_GUARDED_BY(mutex_) = absl::UnavailableError("starting");
 
   RealEventLoop loop_{"tarn-node"};
-  RealEventLoop connect_loop_{"tarn-connect"};
+  // Their number is how many peers that do not answer delay nobody else.
+  std::array<std::unique_ptr<RealEventLoop>, 4> connect_loops_;
   std::unique_ptr<UcxTransport> transport_;
   // Loop only.
   std::unique_ptr<Peers> peers_;
@@ -120,7 +121,12 @@ absl::Status PoolNodeImpl::Build() {
   UcxOptions ucx;
   if (!options_.transports.empty()) ucx.tls = options_.transports;
   ASSIGN_OR_RETURN(transport_, UcxTransport::Create(ucx, loop_));
-  peers_ = std::make_unique<Peers>(&loop_, &connect_loop_, transport_.get());
+  std::vector<EventLoop*> connect_loops;
+  for (auto& loop : connect_loops_) {
+    loop = std::make_unique<RealEventLoop>("tarn-connect");
+    connect_loops.push_back(loop.get());
+  }
+  peers_ = std::make_unique<Peers>(&loop_, connect_loops, transport_.get());
   NodePoolOptions pool;
   pool.layout = *layout;
   pool.hbm_pages = options_.hbm_pages;
@@ -217,7 +223,7 @@ v1::NodeLoad PoolNodeImpl::WithPoolFigures(v1::NodeLoad load) const {
 }
 
 void PoolNodeImpl::UpdateMetrics() {
-  metrics_->Update(pool_->Stats());
+  metrics_->Update(pool_->Stats(), peers_->Stats());
   synced_->Set(publisher_ == nullptr ? 0 : publisher_->synced());
   metrics_timer_ = loop_.PostAfter(kMetricsInterval, [this] { UpdateMetrics(); });
 }
@@ -258,7 +264,8 @@ void PoolNodeImpl::WaitForTransfers() {
   std::promise<void> ended;
   absl::Time limit = loop_.Now() + kTransferGrace;
   std::function<void()> look = [&] {
-    if (pool_->Stats().pulls_in_flight == 0 || loop_.Now() >= limit) return ended.set_value();
+    bool quiet = pool_->Stats().pulls_in_flight == 0 && peers_->Stats().handshakes == 0;
+    if (quiet || loop_.Now() >= limit) return ended.set_value();
     loop_.PostAfter(absl::Milliseconds(5), look);
   };
   loop_.Post(look);
@@ -273,7 +280,7 @@ PoolNodeImpl::~PoolNodeImpl() {
     pool_.reset();
     peers_.reset();
   });
-  connect_loop_.Stop();
+  for (auto& loop : connect_loops_) loop.reset();
   transport_.reset();
   loop_.Stop();
 }

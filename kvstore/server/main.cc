@@ -20,8 +20,7 @@
 #include "common/rpc/server.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "kvstore/directory/service.h"
-#include "kvstore/directory/subscriber.h"
-#include "kvstore/server/store.h"
+#include "kvstore/server/deferred_store.h"
 
 namespace tarn::kvstore {
 namespace {
@@ -63,9 +62,7 @@ class KvStoreProcess {
   absl::Status ServeHttp();
   void AddMetrics();
   void UpdateMetrics();
-  // Waits, on the directory's loop, for a node whose layout the slab can be cut into.
   void AwaitModel();
-  void StartStore(const v1::ModelDescriptor& model);
   void RunOnLoop(const std::function<void()>& task);
 
   const Config config_;
@@ -75,14 +72,11 @@ class KvStoreProcess {
   metrics::Gauge* blocks_ = nullptr;
   HttpRouter router_;
   RealEventLoop loop_{"directory"};
-  RealEventLoop setup_loop_{"store-setup"};  // where making the store may block
   std::unique_ptr<DirectoryService> service_;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<HttpServer> http_;
   std::string own_directory_;
-  std::unique_ptr<DirectorySubscriber> first_node_;  // on loop_
-  bool model_found_ = false;                         // on loop_
-  std::unique_ptr<Store> store_;                     // on setup_loop_
+  std::unique_ptr<DeferredStore> store_;
 };
 
 absl::Status KvStoreProcess::Start() {
@@ -130,24 +124,8 @@ void KvStoreProcess::UpdateMetrics() {
 }
 
 void KvStoreProcess::AwaitModel() {
-  RunOnLoop([this] {
-    DirectorySubscriberOptions options;
-    options.directories = {own_directory_};
-    options.without_blocks = true;
-    ClusterListener listener;
-    listener.on_joined = [this](const ClusterNode& node) {
-      if (model_found_ || !node.info.has_model() || node.info.role() == v1::ROLE_STORE) return;
-      model_found_ = true;
-      setup_loop_.Post([this, model = node.info.model()] { StartStore(model); });
-    };
-    first_node_ = DirectorySubscriber::Start(options, &loop_, std::move(listener));
-  });
-}
-
-void KvStoreProcess::StartStore(const v1::ModelDescriptor& model) {
   StoreOptions options;
   options.node_id = config_.node_id;
-  options.model = model;
   options.dram_bytes = config_.dram_bytes;
   options.listen = config_.store_listen;
   options.advertise_host = config_.advertise_host;
@@ -156,12 +134,7 @@ void KvStoreProcess::StartStore(const v1::ModelDescriptor& model) {
                              config_.directories.end());
   options.transports = config_.transports;
   options.registry = &registry_;
-  absl::StatusOr<std::unique_ptr<Store>> store = Store::Start(options);
-  if (!store.ok()) {
-    LOG(ERROR) << "the store of " << config_.node_id << " cannot start: " << store.status();
-    return;
-  }
-  store_ = std::move(*store);
+  store_ = std::make_unique<DeferredStore>(std::move(options));
 }
 
 void KvStoreProcess::RunOnLoop(const std::function<void()>& task) {
@@ -174,8 +147,6 @@ void KvStoreProcess::RunOnLoop(const std::function<void()>& task) {
 }
 
 KvStoreProcess::~KvStoreProcess() {
-  RunOnLoop([this] { first_node_.reset(); });
-  setup_loop_.Stop();
   store_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
   if (http_ != nullptr) http_->Stop(absl::Milliseconds(200));

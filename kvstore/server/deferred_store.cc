@@ -1,0 +1,49 @@
+#include "kvstore/server/deferred_store.h"
+
+#include <glog/logging.h>
+
+#include <future>
+#include <utility>
+
+namespace tarn::kvstore {
+
+DeferredStore::DeferredStore(StoreOptions options) : options_(std::move(options)) {
+  loop_.Post([this] {
+    DirectorySubscriberOptions directories;
+    directories.directories = options_.directories;
+    directories.without_blocks = true;
+    ClusterListener listener;
+    listener.on_joined = [this](const ClusterNode& node) { OnJoined(node); };
+    first_node_ = DirectorySubscriber::Start(directories, &loop_, std::move(listener));
+  });
+}
+
+void DeferredStore::OnJoined(const ClusterNode& node) {
+  if (model_found_ || !node.info.has_model() || node.info.role() == v1::ROLE_STORE) return;
+  model_found_ = true;
+  options_.model = node.info.model();
+  // Later: this runs inside the subscriber, which goes first.
+  loop_.Post([this] { StartStore(); });
+}
+
+void DeferredStore::StartStore() {
+  first_node_.reset();
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Start(options_);
+  if (store.ok()) {
+    store_ = std::move(*store);
+  } else {
+    LOG(ERROR) << "the store of " << options_.node_id << " cannot start: " << store.status();
+  }
+}
+
+DeferredStore::~DeferredStore() {
+  std::promise<void> gone;
+  loop_.Post([&] {
+    first_node_.reset();
+    gone.set_value();
+  });
+  gone.get_future().get();
+  loop_.Stop();
+}
+
+}  // namespace tarn::kvstore
