@@ -8,7 +8,7 @@
 #include <string>
 
 #include "common/config/command_line.h"
-#include "proto/common.pb.h"
+#include "proto/request.pb.h"
 
 namespace tarn::client {
 

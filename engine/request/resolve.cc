@@ -56,6 +56,7 @@ absl::Status CheckStop(const v1::SamplingParams& sampling, int vocab_size) {
       return absl::InvalidArgumentError(
           absl::StrCat("stop[", i, "]: has ", bytes, " bytes; 1 to ", kMaxStopBytes));
     }
+    RETURN_IF_ERROR(CheckUtf8(absl::StrCat("stop[", i, "]"), sampling.stop(i)));
   }
   if (sampling.stop_token_ids_size() > kMaxStopTokens) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -117,12 +118,15 @@ absl::StatusOr<ResolvedRequest> Resolve(std::vector<TokenId> prompt,
   return request;
 }
 
-absl::StatusOr<std::vector<TokenId>> EncodePrompt(const std::string& text, const TextModel& model) {
+absl::Status CheckUtf8(const std::string& field, const std::string& text) {
   const size_t valid = ValidUtf8Prefix(text);
-  if (valid != text.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prompt: is not valid UTF-8 at byte ", valid, " of ", text.size()));
-  }
+  if (valid == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": is not valid UTF-8 at byte ", valid, " of ", text.size()));
+}
+
+absl::StatusOr<std::vector<TokenId>> EncodePrompt(const std::string& text, const TextModel& model) {
+  RETURN_IF_ERROR(CheckUtf8("prompt", text));
   // What stands in a prompt is the caller's own: special tokens in it are meant (as in vLLM).
   return model.tokenizer->Encode(text, {.add_special_tokens = true, .parse_special = true});
 }

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "engine/request/text_model.h"
 #include "engine/sampling/sampling.h"
-#include "proto/common.pb.h"
+#include "proto/request.pb.h"
 
 namespace tarn::engine {
 
@@ -39,8 +39,11 @@ absl::StatusOr<ResolvedRequest> Resolve(std::vector<TokenId> prompt,
                                         const v1::SamplingParams& sampling, const TextModel& model,
                                         uint64_t drawn_seed);
 
+// INVALID_ARGUMENT that names `field`, unless `text` is valid UTF-8 (says at which byte it is not).
+absl::Status CheckUtf8(const std::string& field, const std::string& text);
+
 // The prompt of a text: encoded with the special tokens that the tokenizer's file puts around it.
-// INVALID_ARGUMENT: not valid UTF-8 (says at which byte).
+// INVALID_ARGUMENT: not valid UTF-8.
 absl::StatusOr<std::vector<TokenId>> EncodePrompt(const std::string& text, const TextModel& model);
 
 }  // namespace tarn::engine

@@ -12,6 +12,7 @@
 #include "engine/executor.h"
 #include "engine/sampling/sampling.h"
 #include "proto/common.pb.h"
+#include "proto/request.pb.h"
 
 namespace tarn::engine {
 

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "engine/executor.h"
 #include "proto/common.pb.h"
+#include "proto/request.pb.h"
 
 namespace tarn::engine {
 

@@ -254,19 +254,16 @@ TEST_F(InferenceServiceTest, RefusalsNameTheField) {
   EXPECT_TRUE(server_->EndsWithCancelled(0));
 }
 
-TEST_F(InferenceServiceTest, InvalidUtf8IsRefusedByTheParser) {
+TEST_F(InferenceServiceTest, InvalidUtf8IsRefusedByFieldAndPlace) {
   StartServer();
-  // GenerateRequest.text = "\xff", which our own client could not even send.
-  grpc::Slice slice(std::string("\x12\x01\xff", 3));
-  grpc::ByteBuffer sent(&slice, 1), received;
-  grpc::internal::RpcMethod method("/tarn.v1.Inference/Generate",
-                                   grpc::internal::RpcMethod::NORMAL_RPC);
-  grpc::ClientContext context;
-  SetDeadline(context);
-  const grpc::Status status = grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
-      channel_.get(), method, &context, sent, &received);
-  // What gRPC's callback server says of any message that it cannot parse.
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << status.error_message();
+  v1::GenerateRequest request = Ask(5, "ab\xff");
+  EXPECT_EQ(Refusal(request), "prompt: is not valid UTF-8 at byte 2 of 3");
+  request = Ask();
+  request.mutable_options()->mutable_sampling()->add_stop("\xc3");
+  EXPECT_EQ(Refusal(request), "stop[0]: is not valid UTF-8 at byte 0 of 1");
+  request = Ask();
+  request.mutable_options()->set_model("\xff");
+  EXPECT_EQ(Refusal(request), "model: is not valid UTF-8 at byte 0 of 1");
   EXPECT_TRUE(server_->EndsWithCancelled(0));
 }
 

@@ -41,6 +41,7 @@ Intake::Intake(const FrontendOptions& options, std::shared_ptr<const engine::Tex
 
 absl::Status Intake::CheckModel(const std::string& name) const {
   if (name.empty() || name == model_->name) return absl::OkStatus();
+  RETURN_IF_ERROR(engine::CheckUtf8("model", name));
   return absl::NotFoundError(
       absl::StrCat("model '", name, "' is not served; served: ", model_->name));
 }
@@ -67,6 +68,11 @@ absl::StatusOr<std::vector<TokenId>> Intake::Render(
     return absl::FailedPreconditionError(absl::StrCat("messages: ", model_->name, " cannot chat (",
                                                       Message(model_->chat.status()),
                                                       "); ask for a completion of a prompt"));
+  }
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string field = absl::StrCat("messages[", i, "]");
+    RETURN_IF_ERROR(engine::CheckUtf8(field + ".role", messages[i].role));
+    RETURN_IF_ERROR(engine::CheckUtf8(field + ".content", messages[i].content));
   }
   return model_->chat->Render(messages, options);
 }

@@ -500,7 +500,7 @@ TEST_F(OpenAiTest, ASlowReaderIsCut) {
   const Json body = Streamed(
       ChatBody({{"max_tokens", 4000}, {"n", 16}, {"logprobs", true}, {"top_logprobs", 20}}));
   ASSERT_TRUE(client.SendRequest("POST", kChat, body.dump()));
-  EXPECT_EQ(client.ReadHead().status, 200);
+  // Not even the head is read: the cut may come before it could be.
   EXPECT_TRUE(server_->EndsWithCancelled(16));
 }
 
