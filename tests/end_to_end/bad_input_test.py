@@ -146,6 +146,14 @@ class ServingTest(unittest.TestCase):
             for word in words:
                 self.assertIn(word, result.stderr)
 
+    def test_grpc_invalid_utf8(self):
+        path = os.path.join(scratch(), "prompt")
+        with open(path, "wb") as f:
+            f.write(b"ab\xff")
+        result = run("generate", "--server", self.cluster.server, "--prompt-file", path, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("prompt: is not valid UTF-8 at byte 2 of 3", result.stderr)
+
     def test_special_tokens_in_chat_do_not_forge_a_turn(self):
         def tokens(content):
             return self.post("/v1/chat/completions", {
