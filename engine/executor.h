@@ -38,11 +38,11 @@ struct KvArena {
 
 // What everyone but the executor needs to know of a model.
 struct ModelInfo {
-  std::string name;               // as served, e.g. "qwen3-0.6b"
-  uint64_t fingerprint = 0;       // weights, config and the executor's numerics: see BlockDomain
-  int vocab_size = 0;             // rows of the head; token ids are below it
-  int max_context = 0;            // tokens of prompt and answer together
-  std::string device;             // "cpu avx512_bf16, 2 threads"
+  std::string name;          // as served, e.g. "qwen3-0.6b"
+  uint64_t fingerprint = 0;  // weights, config and the executor's numerics: see BlockDomain
+  int vocab_size = 0;        // rows of the head; token ids are below it
+  int max_context = 0;       // tokens of prompt and answer together
+  std::string device;        // "cpu avx512_bf16, 2 threads"
   int64_t parameter_bytes = 0;
 };
 
@@ -58,8 +58,8 @@ struct SampleRequest {
 struct StepSequence {
   std::span<const TokenId> tokens;  // new tokens: at least one
   int position = 0;                 // of tokens[0]: how many tokens have KV already
-  // pages[i] holds positions [i * block_tokens, (i + 1) * block_tokens); covers all tokens up to and
-  // including the new ones. Pages below `position` are only read.
+  // pages[i] holds positions [i * block_tokens, (i + 1) * block_tokens); covers all tokens up to
+  // and including the new ones. Pages below `position` are only read.
   std::span<const PageIndex> pages;
   std::optional<SampleRequest> sample;
 };

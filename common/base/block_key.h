@@ -4,9 +4,9 @@
 //
 // A key is 128 bits of SHA-256, chained over the tokens of a prompt:
 //   key[i] = H(key[i-1] ‖ tokens of block i),   key[-1] = H(domain).
-// Equal key means equal bytes of KV, whoever computed them: the domain holds whatever else the bytes
-// depend on (model, layout, numerics, tenant's salt). So tenants with different salts cannot meet
-// each other's blocks. The same 16 bytes are used in router, nodes, directory and on disk.
+// Equal key means equal bytes of KV, whoever computed them: the domain holds whatever else the
+// bytes depend on (model, layout, numerics, tenant's salt). So tenants with different salts cannot
+// meet each other's blocks. The same 16 bytes are used in router, nodes, directory and on disk.
 //
 // A block of fewer tokens than the layout's (the tail of a prompt) has a key by the same rule.
 // Thread-compatible values; nothing here blocks.
@@ -33,7 +33,9 @@ struct BlockKey {
 
   std::string ToHex() const;
   // The 16 raw bytes, as they travel in protos.
-  std::string ToBytes() const { return std::string(reinterpret_cast<const char*>(bytes.data()), 16); }
+  std::string ToBytes() const {
+    return std::string(reinterpret_cast<const char*>(bytes.data()), 16);
+  }
   // INVALID_ARGUMENT unless `bytes` has 16 bytes.
   static absl::StatusOr<BlockKey> FromBytes(std::string_view bytes);
 

@@ -35,10 +35,9 @@ absl::Status Annotate(const absl::Status& status, const std::string& context);
 #define TARN_CONCAT_(a, b) TARN_CONCAT_INNER_(a, b)
 
 // Returns from the function if the expression's status is not OK.
-#define RETURN_IF_ERROR(expr)                                \
-  do {                                                       \
-    if (absl::Status tarn_status_ = (expr); !tarn_status_.ok()) \
-      return tarn_status_;                                   \
+#define RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                               \
+    if (absl::Status tarn_status_ = (expr); !tarn_status_.ok()) return tarn_status_; \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto value, MakeValue()); the right side is a StatusOr.

@@ -5,8 +5,8 @@
 //   page    = [header, 64 B][pad to `alignment`][payload][pad to 4 KiB]
 //   payload = [kv_head][layer][K,V][token][head_dim]
 //
-// Each (head, layer, K or V) tile is contiguous for the attention kernel; a tensor-parallel shard is
-// a contiguous slice of heads. Moving a block is one read; nothing is gathered or re-laid out.
+// Each (head, layer, K or V) tile is contiguous for the attention kernel; a tensor-parallel shard
+// is a contiguous slice of heads. Moving a block is one read; nothing is gathered or re-laid out.
 // A plain value; thread-compatible.
 
 #include <cstddef>
@@ -38,7 +38,7 @@ struct BlockLayout {
   size_t payload_offset() const { return static_cast<size_t>(alignment); }
   size_t page_bytes() const;  // a multiple of 4096
 
-  // Offset in the payload, in bytes, of the tile of `kv_head`, `layer` (K: value = 0, V: value = 1).
+  // Bytes into the payload of the tile of `kv_head`, `layer`; `value` is 0 for K, 1 for V.
   size_t TileOffset(int kv_head, int layer, int value) const {
     return ((static_cast<size_t>(kv_head) * layers + layer) * 2 + value) * tile_bytes();
   }
