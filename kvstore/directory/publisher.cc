@@ -123,8 +123,12 @@ class Link {
 
 class Publisher : public InventoryPublisher {
  public:
-  Publisher(InventoryPublisherOptions options, EventLoop* loop, NodePool* pool, LoadSource load)
-      : options_(std::move(options)), loop_(loop), pool_(pool), load_(std::move(load)) {
+  Publisher(InventoryPublisherOptions options, EventLoop* loop, InventorySource inventory,
+            LoadSource load)
+      : options_(std::move(options)),
+        loop_(loop),
+        inventory_(std::move(inventory)),
+        load_(std::move(load)) {
     for (const std::string& directory : options_.directories) {
       links_.push_back(std::make_unique<Link>(
           directory, &options_, loop_, [this](Link* link) { SendSnapshot(link); },
@@ -135,7 +139,7 @@ class Publisher : public InventoryPublisher {
 
   ~Publisher() override {
     StopTimers();
-    pool_->Inventory(nullptr);
+    inventory_(nullptr);
   }
 
   int synced() const override {
@@ -158,7 +162,7 @@ class Publisher : public InventoryPublisher {
   void SendSnapshot(Link* link) {
     // The listener is the same one each time: what the other links have not flushed yet stays
     // valid.
-    link->SendSnapshot(pool_->Inventory([this](const InventoryChange& change) { Record(change); }));
+    link->SendSnapshot(inventory_([this](const InventoryChange& change) { Record(change); }));
     link->SendLoad(load_());
   }
 
@@ -205,7 +209,7 @@ class Publisher : public InventoryPublisher {
 
   const InventoryPublisherOptions options_;
   EventLoop* const loop_;
-  NodePool* const pool_;
+  const InventorySource inventory_;
   const LoadSource load_;
   std::vector<std::unique_ptr<Link>> links_;
   TimerId flush_timer_ = 0;
@@ -218,9 +222,11 @@ class Publisher : public InventoryPublisher {
 }  // namespace
 
 std::unique_ptr<InventoryPublisher> InventoryPublisher::Start(InventoryPublisherOptions options,
-                                                              EventLoop* loop, NodePool* pool,
+                                                              EventLoop* loop,
+                                                              InventorySource inventory,
                                                               LoadSource load) {
-  return std::make_unique<Publisher>(std::move(options), loop, pool, std::move(load));
+  return std::make_unique<Publisher>(std::move(options), loop, std::move(inventory),
+                                     std::move(load));
 }
 
 }  // namespace tarn::kvstore

@@ -15,7 +15,7 @@
 
 #include "absl/time/time.h"
 #include "common/runtime/event_loop.h"
-#include "kvstore/client/node_pool.h"
+#include "kvstore/core/types.h"
 #include "proto/common.pb.h"
 
 namespace tarn::kvstore {
@@ -33,9 +33,14 @@ class InventoryPublisher {
   // What the node says of itself; called on the loop every load_interval.
   using LoadSource = std::function<v1::NodeLoad()>;
 
-  // Connects at once. `loop` and `pool` outlive the publisher, which becomes the pool's listener.
+  // Everything that the node holds; from then on changes go to the listener, and to none before it.
+  // Called with nullptr at the end. See NodePool::Inventory.
+  using Listener = std::function<void(const InventoryChange&)>;
+  using InventorySource = std::function<std::vector<InventoryChange>(Listener)>;
+
+  // Connects at once. `loop` and what `inventory` needs outlive the publisher.
   static std::unique_ptr<InventoryPublisher> Start(InventoryPublisherOptions options,
-                                                   EventLoop* loop, NodePool* pool,
+                                                   EventLoop* loop, InventorySource inventory,
                                                    LoadSource load);
   virtual ~InventoryPublisher() = default;
 

@@ -1,0 +1,463 @@
+// Publishers, directories and subscribers over gRPC: what is lost, late or in the wrong order.
+
+#include <glog/logging.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <future>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/mutex.h"
+#include "common/memory/block_header.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "common/transport/loopback/loopback_transport.h"
+#include "kvstore/client/fake_peers.h"
+#include "kvstore/directory/inventory_wire.h"
+#include "kvstore/directory/publisher.h"
+#include "kvstore/directory/service.h"
+#include "kvstore/directory/subscriber.h"
+
+namespace tarn::kvstore {
+namespace {
+
+constexpr absl::Duration kLimit = absl::Seconds(60);
+const BlockLayout kLayout{
+    .layers = 1, .kv_heads = 1, .head_dim = 16, .block_tokens = 16, .alignment = 64};
+
+BlockKey Key(int number) {
+  TokenId token = number;
+  return ChildKey(BlockKey{}, {&token, 1});
+}
+
+void RunOn(EventLoop& loop, const std::function<void()>& task) {
+  std::promise<void> ran;
+  loop.Post([&] {
+    task();
+    ran.set_value();
+  });
+  ran.get_future().get();
+}
+
+// Asks on the loop until it holds; false after kLimit.
+bool Eventually(EventLoop& loop, const std::function<bool()>& holds) {
+  std::promise<bool> result;
+  absl::Time limit = loop.Now() + kLimit;
+  std::function<void()> look = [&] {
+    bool held = holds();
+    if (held || loop.Now() > limit) return result.set_value(held);
+    loop.PostAfter(absl::Milliseconds(2), look);
+  };
+  loop.Post(look);
+  return result.get_future().get();
+}
+
+class Directory {
+ public:
+  explicit Directory(const DirectoryOptions& options = {},
+                     const std::string& listen = "127.0.0.1:0")
+      : service_(std::make_unique<DirectoryService>(&loop_, options)) {
+    auto server = RpcServer::Start({.listen = listen}, {service_.get()});
+    CHECK(server.ok()) << server.status();
+    rpc_ = std::move(*server);
+  }
+  ~Directory() {
+    rpc_->Shutdown(absl::ZeroDuration());
+    RunOn(loop_, [this] { service_.reset(); });
+  }
+  std::string address() const { return rpc_->address(); }
+  bool Eventually(const std::function<bool(const DirectoryStats&)>& holds) {
+    return kvstore::Eventually(loop_, [&] { return holds(service_->Stats()); });
+  }
+  DirectoryStats Stats() {
+    DirectoryStats stats;
+    RunOn(loop_, [&] { stats = service_->Stats(); });
+    return stats;
+  }
+
+ private:
+  RealEventLoop loop_{"directory"};
+  std::unique_ptr<DirectoryService> service_;
+  std::unique_ptr<RpcServer> rpc_;
+};
+
+v1::NodeInfo InfoOf(const std::string& name, uint64_t incarnation = 1) {
+  v1::NodeInfo info;
+  info.set_node_id(name);
+  info.set_incarnation(incarnation);
+  info.set_rpc_address(name);
+  return info;
+}
+
+// A pool and its publisher on a loop of their own.
+class Node {
+ public:
+  Node(const std::string& name, std::vector<std::string> directories, int pages = 64) {
+    RunOn(loop_, [&] {
+      auto pool =
+          NodePool::Create({.layout = kLayout, .hbm_pages = pages}, &loop_, &transport_, &peers_);
+      CHECK(pool.ok()) << pool.status();
+      pool_ = std::move(*pool);
+      InventoryPublisherOptions options;
+      options.directories = std::move(directories);
+      options.info = InfoOf(name);
+      options.max_backoff = absl::Milliseconds(100);
+      publisher_ = InventoryPublisher::Start(std::move(options), &loop_, pool_.get(),
+                                             [] { return v1::NodeLoad(); });
+    });
+  }
+  // Without goodbye: the streams break.
+  ~Node() {
+    RunOn(loop_, [this] {
+      publisher_.reset();
+      pool_.reset();
+    });
+  }
+
+  // Caches the block; beyond `pages` another one goes.
+  void Publish(int number) {
+    RunOn(loop_, [&] {
+      auto pages = pool_->Reserve(RequestId(1), 1, absl::InfiniteFuture());
+      PageRef page = pool_->Allocate(*pages);
+      SealBlock(kLayout, pool_->IdentityFor(page, Key(number), 16), page.bytes());
+      pool_->Publish(page, Key(number), Key(number + 1'000'000));
+    });
+  }
+  bool Has(int number) {
+    bool has = false;
+    RunOn(loop_, [&] {
+      BlockKey key = Key(number);
+      has = pool_->MatchLocal({&key, 1}) == 1;
+    });
+    return has;
+  }
+  int synced() {
+    int synced = 0;
+    RunOn(loop_, [&] { synced = publisher_->synced(); });
+    return synced;
+  }
+
+ private:
+  RealEventLoop loop_{"node"};
+  LoopbackFabric fabric_;
+  LoopbackTransport transport_{fabric_, loop_};
+  FakeCluster cluster_;
+  FakePeers peers_{&loop_, &transport_, &cluster_};
+  std::unique_ptr<NodePool> pool_;
+  std::unique_ptr<InventoryPublisher> publisher_;
+};
+
+// A subscriber and what it was told.
+class Watcher {
+ public:
+  explicit Watcher(std::vector<std::string> directories) {
+    RunOn(loop_, [&] {
+      ClusterListener listener;
+      listener.on_joined = [this](const ClusterNode& n) {
+        events_.push_back("+" + n.info.node_id());
+      };
+      listener.on_left = [this](const NodeId& n, Incarnation) {
+        events_.push_back("-" + n.value());
+      };
+      subscriber_ =
+          DirectorySubscriber::Start({.directories = std::move(directories)}, &loop_, listener);
+    });
+  }
+  ~Watcher() {
+    RunOn(loop_, [this] { subscriber_.reset(); });
+  }
+  bool Eventually(const std::function<bool(const DirectorySubscriber&)>& holds) {
+    return kvstore::Eventually(loop_, [&] { return holds(*subscriber_); });
+  }
+  bool EventuallyCurrent() {
+    return Eventually([](const DirectorySubscriber& s) { return s.current(); });
+  }
+  // Of `numbers`, the index has exactly those blocks at the node that the node has.
+  bool EventuallyEquals(const std::string& name, Node& node, int numbers) {
+    std::vector<bool> has;
+    for (int i = 0; i < numbers; ++i) has.push_back(node.Has(i));
+    return Eventually([&](const DirectorySubscriber& s) {
+      size_t count = std::count(has.begin(), has.end(), true);
+      if (!s.current() || s.index().BlocksOf(NodeId(name)) != count) return false;
+      for (int i = 0; i < numbers; ++i) {
+        std::vector<BlockSource> sources = s.index().Sources(Key(i));
+        bool listed = std::any_of(sources.begin(), sources.end(), [&](const BlockSource& source) {
+          return source.node.value() == name;
+        });
+        if (has[i] != listed) return false;
+      }
+      return true;
+    });
+  }
+  std::vector<std::string> events() {
+    std::vector<std::string> events;
+    RunOn(loop_, [&] { events = events_; });
+    return events;
+  }
+  // Keeps the loop busy, so that nothing is read, while `task` runs here.
+  void WhileStuck(const std::function<void()>& task) {
+    std::promise<void> release;
+    loop_.Post([&] { release.get_future().get(); });
+    task();
+    release.set_value();
+  }
+
+ private:
+  RealEventLoop loop_{"watcher"};
+  std::vector<std::string> events_;
+  std::unique_ptr<DirectorySubscriber> subscriber_;
+};
+
+using Events = std::vector<std::string>;
+
+TEST(DirectoryTest, ANodeWhoseStreamBreaksHasLeft) {
+  Directory directory;
+  Watcher watcher({directory.address()});
+  ASSERT_TRUE(watcher.EventuallyCurrent());
+  auto a = std::make_unique<Node>("a", std::vector{directory.address()});
+  a->Publish(1);
+  ASSERT_TRUE(watcher.EventuallyEquals("a", *a, 2));
+  a.reset();
+  EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
+    return s.nodes().empty() && s.index().block_count() == 0;
+  }));
+  EXPECT_EQ(watcher.events(), (Events{"+a", "-a"}));
+  EXPECT_TRUE(directory.Eventually([](const DirectoryStats& s) { return s.nodes == 0; }));
+}
+
+TEST(DirectoryTest, OfTwoDirectoriesOneDies) {
+  auto first = std::make_unique<Directory>();
+  Directory second;
+  std::vector<std::string> both{first->address(), second.address()};
+  Node a("a", both), b("b", both);
+  for (int i = 0; i < 10; ++i) (i % 2 == 0 ? a : b).Publish(i);
+  Watcher watcher(both);
+  ASSERT_TRUE(watcher.EventuallyEquals("a", a, 10) && watcher.EventuallyEquals("b", b, 10));
+  first.reset();
+  // It is heard of only through the other one.
+  a.Publish(10);
+  EXPECT_TRUE(watcher.EventuallyEquals("a", a, 11));
+  EXPECT_TRUE(watcher.EventuallyEquals("b", b, 11));
+  EXPECT_EQ(second.Stats().subscribers, 1u);
+  Events events = watcher.events();
+  std::sort(events.begin(), events.end());
+  EXPECT_EQ(events, (Events{"+a", "+b"})) << "nobody left";
+}
+
+TEST(DirectoryTest, RestartsWhileBlocksComeAndGo) {
+  auto directory = std::make_unique<Directory>();
+  const std::string address = directory->address();
+  Node a("a", {address}, 16);
+  Watcher watcher({address});
+  int published = 0;
+  for (int life = 0; life < 3; ++life) {
+    for (int i = 0; i < 40; ++i) a.Publish(published++);
+    directory.reset();
+    for (int i = 0; i < 40; ++i) a.Publish(published++);
+    directory = std::make_unique<Directory>(DirectoryOptions(), address);
+    for (int i = 0; i < 40; ++i) a.Publish(published++);
+  }
+  EXPECT_TRUE(watcher.EventuallyEquals("a", a, published));
+  EXPECT_EQ(a.synced(), 1);
+  EXPECT_EQ(directory->Stats().blocks, 16u);
+}
+
+// A node's stream by hand: numbers may be left out.
+class HandMadeStream {
+ public:
+  explicit HandMadeStream(const std::string& address)
+      : stub_(v1::Directory::NewStub(MakeChannel(address))), stream_(stub_->Publish(&context_)) {
+    v1::InventoryUpdate hello;
+    *hello.mutable_hello() = InfoOf("a");
+    CHECK(stream_->Write(hello));
+  }
+  ~HandMadeStream() {
+    context_.TryCancel();
+    stream_->Finish();
+  }
+  void Send(uint64_t sequence, bool snapshot, std::vector<int> keys) {
+    InventoryBatch batch;
+    batch.snapshot_begin = batch.snapshot_end = snapshot;
+    for (int key : keys) batch.adds.push_back({.added = true, .key = Key(key)});
+    v1::InventoryUpdate update;
+    update.set_sequence(sequence);
+    SetBlocks(batch, &update);
+    CHECK(stream_->Write(update));
+  }
+  v1::InventoryAck Receive() {
+    v1::InventoryAck ack;
+    CHECK(stream_->Read(&ack));
+    return ack;
+  }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<v1::Directory::Stub> stub_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::InventoryUpdate, v1::InventoryAck>> stream_;
+};
+
+TEST(DirectoryTest, AMissingNumberAsksForASnapshot) {
+  Directory directory;
+  Watcher watcher({directory.address()});
+  HandMadeStream stream(directory.address());
+  stream.Send(1, true, {1});
+  EXPECT_EQ(stream.Receive().sequence(), 1u);
+  stream.Send(2, false, {2});
+  EXPECT_EQ(stream.Receive().sequence(), 2u);
+  stream.Send(4, false, {4});
+  v1::InventoryAck ack = stream.Receive();
+  EXPECT_TRUE(ack.resend_snapshot());
+  EXPECT_EQ(ack.sequence(), 2u) << "what was applied";
+  stream.Send(5, false, {5});
+  stream.Send(6, true, {6, 7});
+  ack = stream.Receive();
+  EXPECT_EQ(ack.sequence(), 6u);
+  EXPECT_FALSE(ack.resend_snapshot());
+  EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
+    return s.index().block_count() == 2 && s.index().HoldersOf(Key(6)) == 1 &&
+           s.index().HoldersOf(Key(7)) == 1;
+  }));
+  EXPECT_EQ(directory.Stats().snapshots_requested, 1u);
+}
+
+// A directory that loses every `lose`-th message with blocks on its way in.
+class LossyDirectory : public v1::Directory::Service {
+ public:
+  explicit LossyDirectory(int lose) : lose_(lose) {
+    auto server = RpcServer::Start({}, {this});
+    CHECK(server.ok()) << server.status();
+    rpc_ = std::move(*server);
+  }
+  ~LossyDirectory() override { rpc_->Shutdown(absl::ZeroDuration()); }
+  std::string address() const { return rpc_->address(); }
+
+  grpc::Status Publish(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::InventoryAck, v1::InventoryUpdate>* stream) override {
+    stream->SendInitialMetadata();  // the publisher waits for it
+    InventoryState state;
+    int messages = 0;
+    for (v1::InventoryUpdate update; stream->Read(&update);) {
+      if (!CarriesBlocks(update) || ++messages % lose_ == 0) continue;
+      InventoryBatch batch = *BlocksOf(update);
+      batch.sequence = update.sequence();
+      bool gap = state.Apply(batch) == InventoryState::Outcome::kNeedSnapshot;
+      v1::InventoryAck ack;
+      ack.set_sequence(state.sequence());
+      ack.set_resend_snapshot(gap);
+      stream->Write(ack);
+      MutexLock lock(mutex_);
+      gaps_ += gap ? 1 : 0;
+      blocks_ = state.complete() ? state.AsChanges() : std::vector<InventoryChange>();
+    }
+    return grpc::Status::OK;
+  }
+
+  std::vector<InventoryChange> blocks() {
+    MutexLock lock(mutex_);
+    return blocks_;
+  }
+  int gaps() {
+    MutexLock lock(mutex_);
+    return gaps_;
+  }
+
+ private:
+  const int lose_;
+  Mutex mutex_;
+  std::vector<InventoryChange> blocks_ ABSL_GUARDED_BY(mutex_);
+  int gaps_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::unique_ptr<RpcServer> rpc_;
+};
+
+TEST(DirectoryTest, APublisherSendsItsSnapshotAgainWhenAsked) {
+  LossyDirectory directory(3);
+  Node a("a", {directory.address()}, 8);
+  RealEventLoop clock("clock");
+  // A lost message shows at the next one, so others follow until all is there.
+  int published = 0;
+  EXPECT_TRUE(Eventually(clock, [&] {
+    a.Publish(published++);
+    return directory.gaps() >= 3;
+  }));
+  EXPECT_TRUE(Eventually(clock, [&] {
+    a.Publish(published++);
+    std::vector<InventoryChange> blocks = directory.blocks();
+    return blocks.size() == 8 && std::all_of(blocks.begin(), blocks.end(), [&](const auto& block) {
+             for (int i = 0; i < published; ++i) {
+               if (Key(i) == block.key) return a.Has(i);
+             }
+             return false;
+           });
+  }));
+}
+
+constexpr int kMany = 400;
+constexpr DirectoryOptions kSmallBuffers{.max_subscriber_bytes = 256 << 10};
+
+// Sends what fills the buffers between the directory and a subscriber that does not read.
+void PublishMuch(HandMadeStream& stream, uint64_t* sequence, const std::function<bool()>& enough) {
+  std::vector<int> keys(kMany);
+  std::iota(keys.begin(), keys.end(), 0);
+  absl::Time limit = SteadyNow() + kLimit;
+  while (!enough() && SteadyNow() < limit) {
+    stream.Send(++*sequence, false, keys);
+    stream.Receive();
+  }
+}
+
+TEST(DirectoryTest, ASubscriberThatDoesNotReadIsCutOff) {
+  Directory directory(kSmallBuffers);
+  HandMadeStream stream(directory.address());
+  uint64_t sequence = 1;
+  stream.Send(sequence, true, {});
+  stream.Receive();
+  grpc::ClientContext context;
+  auto stub = v1::Directory::NewStub(MakeChannel(directory.address()));
+  auto slow = stub->Subscribe(&context, v1::SubscribeRequest());
+  ASSERT_TRUE(directory.Eventually([](const DirectoryStats& s) { return s.subscribers == 1; }));
+  PublishMuch(stream, &sequence, [&] { return directory.Stats().subscribers == 0; });
+  EXPECT_EQ(directory.Stats().subscribers, 0u);
+  v1::DirectoryUpdate update;
+  while (slow->Read(&update)) continue;
+  grpc::Status status = slow->Finish();
+  EXPECT_TRUE(status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED ||
+              status.error_code() == grpc::StatusCode::CANCELLED)
+      << status.error_code() << " " << status.error_message();
+  Watcher next({directory.address()});
+  EXPECT_TRUE(next.Eventually([](const DirectorySubscriber& s) {
+    return s.index().block_count() == kMany;
+  })) << "a new one gets everything";
+}
+
+TEST(DirectoryTest, ASlowSubscriberStartsOverAndConverges) {
+  Directory directory(kSmallBuffers);
+  Watcher watcher({directory.address()});
+  HandMadeStream stream(directory.address());
+  uint64_t sequence = 1;
+  stream.Send(sequence, true, {});
+  stream.Receive();
+  ASSERT_TRUE(
+      watcher.Eventually([](const DirectorySubscriber& s) { return s.nodes().size() == 1; }));
+  watcher.WhileStuck([&] {
+    PublishMuch(stream, &sequence, [&] { return directory.Stats().subscribers == 0; });
+    EXPECT_EQ(directory.Stats().subscribers, 0u);
+    stream.Send(++sequence, false, {5000});
+    stream.Receive();
+  });
+  EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
+    return s.current() && s.index().block_count() == kMany + 1 &&
+           s.index().HoldersOf(Key(5000)) == 1;
+  }));
+  EXPECT_EQ(watcher.events(), Events{"+a"}) << "the change of streams is not seen";
+}
+
+}  // namespace
+}  // namespace tarn::kvstore
