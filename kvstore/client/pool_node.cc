@@ -201,7 +201,10 @@ void PoolNodeImpl::Announce(LoadSource load) {
     options.directories = options_.directories;
     options.info = info_;
     publisher_ = InventoryPublisher::Start(
-        std::move(options), &loop_, pool_.get(),
+        std::move(options), &loop_,
+        [pool = pool_.get()](InventoryPublisher::Listener listener) {
+          return pool->Inventory(std::move(listener));
+        },
         [this, load = std::move(load)] { return WithPoolFigures(load ? load() : v1::NodeLoad()); });
   });
 }
