@@ -20,6 +20,7 @@
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/loopback/loopback_transport.h"
 #include "kvstore/client/fake_peers.h"
+#include "kvstore/client/node_pool.h"
 #include "kvstore/directory/inventory_wire.h"
 #include "kvstore/directory/publisher.h"
 #include "kvstore/directory/service.h"
@@ -109,8 +110,12 @@ class Node {
       options.directories = std::move(directories);
       options.info = InfoOf(name);
       options.max_backoff = absl::Milliseconds(100);
-      publisher_ = InventoryPublisher::Start(std::move(options), &loop_, pool_.get(),
-                                             [] { return v1::NodeLoad(); });
+      publisher_ = InventoryPublisher::Start(
+          std::move(options), &loop_,
+          [this](InventoryPublisher::Listener listener) {
+            return pool_->Inventory(std::move(listener));
+          },
+          [] { return v1::NodeLoad(); });
     });
   }
   // Without goodbye: the streams break.
