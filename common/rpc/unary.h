@@ -37,7 +37,7 @@ class UnaryAnswer {
 
   void Finish(absl::StatusOr<Response> answer) {
     if (finished_.exchange(true)) return;
-    if (answer.ok()) *response_ = *std::move(answer);
+    if (answer.ok()) *response_ = std::move(*answer);
     AddRetryAfter(answer.status(), *context_);
     reactor_->Finish(ToGrpcStatus(answer.status()));
   }

@@ -85,6 +85,7 @@ std::vector<NodeMatch> BlockIndex::Match(std::span<const BlockKey> keys) const {
     if (!any) break;
   }
   std::vector<NodeMatch> matches;
+  matches.reserve(runs.size());
   for (const Run& run : runs) {
     matches.push_back({nodes_[run.node].info.node, run.blocks, run.hbm_blocks});
   }

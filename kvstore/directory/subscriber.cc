@@ -49,8 +49,8 @@ class Subscription : public DirectorySubscriber {
     StreamOptions stream_options;
     stream_options.connect_timeout = absl::Seconds(2);
     reader_ = OpenReader(
-        stub_->async(), &v1::Directory::StubInterface::async_interface::Subscribe,
-        std::move(request), *loop_, stream_options,
+        stub_->async(), &v1::Directory::StubInterface::async_interface::Subscribe, request, *loop_,
+        stream_options,
         StreamHandler<v1::DirectoryUpdate>{
             .on_message = [this](const v1::DirectoryUpdate& update) { OnUpdate(update); },
             .on_closed = [this](const absl::Status& status) { OnClosed(status); }});
