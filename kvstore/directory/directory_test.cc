@@ -8,15 +8,15 @@
 #include <functional>
 #include <future>
 #include <memory>
-#include <numeric>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "common/base/mutex.h"
 #include "common/memory/block_header.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
+#include "common/rpc/server_stream.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/loopback/loopback_transport.h"
 #include "kvstore/client/fake_peers.h"
@@ -222,6 +222,10 @@ class Watcher {
 
 using Events = std::vector<std::string>;
 
+// gRPC ends its callback threads with their last user. Where that is a call ending on such a thread
+// nobody joins it, and ThreadSanitizer calls that a leak. So one user stays.
+[[maybe_unused]] const Directory* const kLastUser = new Directory;
+
 TEST(DirectoryTest, ANodeWhoseStreamBreaksHasLeft) {
   Directory directory;
   Watcher watcher({directory.address()});
@@ -274,13 +278,20 @@ TEST(DirectoryTest, RestartsWhileBlocksComeAndGo) {
   EXPECT_EQ(directory->Stats().blocks, 16u);
 }
 
+// A busy machine may need more than one attempt to connect.
+grpc::ClientContext* WaitForReady(grpc::ClientContext& context) {
+  context.set_wait_for_ready(true);
+  return &context;
+}
+
 // A node's stream by hand: numbers may be left out.
 class HandMadeStream {
  public:
-  explicit HandMadeStream(const std::string& address)
-      : stub_(v1::Directory::NewStub(MakeChannel(address))), stream_(stub_->Publish(&context_)) {
+  explicit HandMadeStream(const std::string& address, const v1::NodeInfo& info = InfoOf("a"))
+      : stub_(v1::Directory::NewStub(MakeChannel(address))),
+        stream_(stub_->Publish(WaitForReady(context_))) {
     v1::InventoryUpdate hello;
-    *hello.mutable_hello() = InfoOf("a");
+    *hello.mutable_hello() = info;
     CHECK(stream_->Write(hello));
   }
   ~HandMadeStream() {
@@ -294,6 +305,11 @@ class HandMadeStream {
     v1::InventoryUpdate update;
     update.set_sequence(sequence);
     SetBlocks(batch, &update);
+    CHECK(stream_->Write(update));
+  }
+  void SendLoad() {
+    v1::InventoryUpdate update;
+    update.mutable_load()->set_hbm_pages(1);
     CHECK(stream_->Write(update));
   }
   v1::InventoryAck Receive() {
@@ -332,104 +348,112 @@ TEST(DirectoryTest, AMissingNumberAsksForASnapshot) {
   EXPECT_EQ(directory.Stats().snapshots_requested, 1u);
 }
 
-// A directory that loses every `lose`-th message with blocks on its way in.
-class LossyDirectory : public v1::Directory::Service {
+// A directory that loses every `lose`-th message with blocks on its way in, until it has seen
+// `max_gaps` gaps.
+class LossyDirectory : public v1::Directory::CallbackService {
  public:
-  explicit LossyDirectory(int lose) : lose_(lose) {
+  LossyDirectory(int lose, int max_gaps) : lose_(lose), max_gaps_(max_gaps) {
     auto server = RpcServer::Start({}, {this});
     CHECK(server.ok()) << server.status();
     rpc_ = std::move(*server);
   }
-  ~LossyDirectory() override { rpc_->Shutdown(absl::ZeroDuration()); }
+  ~LossyDirectory() override {
+    rpc_->Shutdown(absl::ZeroDuration());
+    RunOn(loop_, [this] { stream_.reset(); });
+  }
   std::string address() const { return rpc_->address(); }
+  EventLoop& loop() { return loop_; }
 
-  grpc::Status Publish(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<v1::InventoryAck, v1::InventoryUpdate>* stream) override {
-    stream->SendInitialMetadata();  // the publisher waits for it
-    InventoryState state;
-    int messages = 0;
-    for (v1::InventoryUpdate update; stream->Read(&update);) {
-      if (!CarriesBlocks(update) || ++messages % lose_ == 0) continue;
-      InventoryBatch batch = *BlocksOf(update);
-      batch.sequence = update.sequence();
-      bool gap = state.Apply(batch) == InventoryState::Outcome::kNeedSnapshot;
-      v1::InventoryAck ack;
-      ack.set_sequence(state.sequence());
-      ack.set_resend_snapshot(gap);
-      stream->Write(ack);
-      MutexLock lock(mutex_);
-      gaps_ += gap ? 1 : 0;
-      blocks_ = state.complete() ? state.AsChanges() : std::vector<InventoryChange>();
-    }
-    return grpc::Status::OK;
+  grpc::ServerBidiReactor<v1::InventoryUpdate, v1::InventoryAck>* Publish(
+      grpc::CallbackServerContext* context) override {
+    return AcceptStream<v1::InventoryUpdate, v1::InventoryAck>(
+        context, loop_, {}, [this](std::shared_ptr<Stream<v1::InventoryAck>> stream) {
+          stream_ = std::move(stream);
+          return StreamHandler<v1::InventoryUpdate>{
+              .on_message = [this](const v1::InventoryUpdate& update) { OnUpdate(update); }};
+        });
   }
 
-  std::vector<InventoryChange> blocks() {
-    MutexLock lock(mutex_);
-    return blocks_;
-  }
-  int gaps() {
-    MutexLock lock(mutex_);
-    return gaps_;
-  }
+  // Loop-only.
+  int gaps() const { return gaps_; }
+  const InventoryState& state() const { return state_; }
 
  private:
+  void OnUpdate(const v1::InventoryUpdate& update) {
+    if (!CarriesBlocks(update)) return;
+    if (++messages_ % lose_ == 0 && gaps_ < max_gaps_) return;
+    InventoryBatch batch = *BlocksOf(update);
+    batch.sequence = update.sequence();
+    bool gap = state_.Apply(batch) == InventoryState::Outcome::kNeedSnapshot;
+    gaps_ += gap ? 1 : 0;
+    v1::InventoryAck ack;
+    ack.set_sequence(state_.sequence());
+    ack.set_resend_snapshot(gap);
+    stream_->Send(std::move(ack));
+  }
+
   const int lose_;
-  Mutex mutex_;
-  std::vector<InventoryChange> blocks_ ABSL_GUARDED_BY(mutex_);
-  int gaps_ ABSL_GUARDED_BY(mutex_) = 0;
+  const int max_gaps_;
+  RealEventLoop loop_{"lossy"};
+  // On loop_.
+  std::shared_ptr<Stream<v1::InventoryAck>> stream_;
+  InventoryState state_;
+  int messages_ = 0;
+  int gaps_ = 0;
+
   std::unique_ptr<RpcServer> rpc_;
 };
 
 TEST(DirectoryTest, APublisherSendsItsSnapshotAgainWhenAsked) {
-  LossyDirectory directory(3);
+  LossyDirectory directory(3, 3);
   Node a("a", {directory.address()}, 8);
-  RealEventLoop clock("clock");
-  // A lost message shows at the next one, so others follow until all is there.
+  // A lost message shows at the next one.
   int published = 0;
-  EXPECT_TRUE(Eventually(clock, [&] {
+  EXPECT_TRUE(Eventually(directory.loop(), [&] {
     a.Publish(published++);
-    return directory.gaps() >= 3;
+    return directory.gaps() == 3;
   }));
-  EXPECT_TRUE(Eventually(clock, [&] {
-    a.Publish(published++);
-    std::vector<InventoryChange> blocks = directory.blocks();
-    return blocks.size() == 8 && std::all_of(blocks.begin(), blocks.end(), [&](const auto& block) {
-             for (int i = 0; i < published; ++i) {
-               if (Key(i) == block.key) return a.Has(i);
-             }
-             return false;
-           });
+  std::set<BlockKey> expected;
+  for (int i = 0; i < published; ++i) {
+    if (a.Has(i)) expected.insert(Key(i));
+  }
+  EXPECT_TRUE(Eventually(directory.loop(), [&] {
+    std::set<BlockKey> known;
+    for (const auto& [block, address] : directory.state().blocks()) known.insert(block.key);
+    return directory.state().complete() && known == expected;
   }));
 }
 
-constexpr int kMany = 400;
-constexpr DirectoryOptions kSmallBuffers{.max_subscriber_bytes = 256 << 10};
+// A few big messages in place of many: what a subscriber may leave untaken.
+constexpr size_t kBig = 1 << 20;
+constexpr DirectoryOptions kSmallBuffers{.max_subscriber_bytes = 4 * kBig};
 
-// Sends what fills the buffers between the directory and a subscriber that does not read.
-void PublishMuch(HandMadeStream& stream, uint64_t* sequence, const std::function<bool()>& enough) {
-  std::vector<int> keys(kMany);
-  std::iota(keys.begin(), keys.end(), 0);
-  absl::Time limit = SteadyNow() + kLimit;
-  while (!enough() && SteadyNow() < limit) {
-    stream.Send(++*sequence, false, keys);
-    stream.Receive();
+// Nodes with much to say come and go, until all buffers between the directory and a subscriber that
+// does not read are full, and it is cut off.
+void CutSubscriberOff(Directory& directory) {
+  v1::NodeInfo info = InfoOf("big");
+  info.set_http_address(std::string(kBig, 'x'));
+  size_t others = directory.Stats().nodes;
+  for (int i = 0; i < 200 && directory.Stats().subscribers > 0; ++i) {
+    {
+      HandMadeStream big(directory.address(), info);
+      ASSERT_TRUE(directory.Eventually([=](const auto& s) { return s.nodes == others + 1; }));
+    }
+    ASSERT_TRUE(directory.Eventually([=](const auto& s) { return s.nodes == others; }));
   }
+  EXPECT_TRUE(directory.Eventually([](const auto& s) { return s.subscribers == 0; }));
 }
 
 TEST(DirectoryTest, ASubscriberThatDoesNotReadIsCutOff) {
   Directory directory(kSmallBuffers);
   HandMadeStream stream(directory.address());
-  uint64_t sequence = 1;
-  stream.Send(sequence, true, {});
+  stream.Send(1, true, {1, 2});
   stream.Receive();
   grpc::ClientContext context;
   auto stub = v1::Directory::NewStub(MakeChannel(directory.address()));
-  auto slow = stub->Subscribe(&context, v1::SubscribeRequest());
-  ASSERT_TRUE(directory.Eventually([](const DirectoryStats& s) { return s.subscribers == 1; }));
-  PublishMuch(stream, &sequence, [&] { return directory.Stats().subscribers == 0; });
-  EXPECT_EQ(directory.Stats().subscribers, 0u);
+  auto slow = stub->Subscribe(WaitForReady(context), v1::SubscribeRequest());
+  ASSERT_TRUE(directory.Eventually([](const auto& s) { return s.subscribers == 1; }));
+  CutSubscriberOff(directory);
   v1::DirectoryUpdate update;
   while (slow->Read(&update)) continue;
   grpc::Status status = slow->Finish();
@@ -437,31 +461,32 @@ TEST(DirectoryTest, ASubscriberThatDoesNotReadIsCutOff) {
               status.error_code() == grpc::StatusCode::CANCELLED)
       << status.error_code() << " " << status.error_message();
   Watcher next({directory.address()});
-  EXPECT_TRUE(next.Eventually([](const DirectorySubscriber& s) {
-    return s.index().block_count() == kMany;
-  })) << "a new one gets everything";
+  EXPECT_TRUE(next.Eventually([](const auto& s) { return s.index().block_count() == 2; }))
+      << "a new one gets everything";
 }
 
 TEST(DirectoryTest, ASlowSubscriberStartsOverAndConverges) {
   Directory directory(kSmallBuffers);
   Watcher watcher({directory.address()});
   HandMadeStream stream(directory.address());
-  uint64_t sequence = 1;
-  stream.Send(sequence, true, {});
+  stream.Send(1, true, {1, 2});
   stream.Receive();
-  ASSERT_TRUE(
-      watcher.Eventually([](const DirectorySubscriber& s) { return s.nodes().size() == 1; }));
+  ASSERT_TRUE(watcher.Eventually([](const auto& s) { return s.index().block_count() == 2; }));
   watcher.WhileStuck([&] {
-    PublishMuch(stream, &sequence, [&] { return directory.Stats().subscribers == 0; });
-    EXPECT_EQ(directory.Stats().subscribers, 0u);
-    stream.Send(++sequence, false, {5000});
+    // So many wait on the watcher's loop before it stops reading.
+    for (size_t i = 0; i < StreamOptions().max_unhandled_messages; ++i) stream.SendLoad();
+    stream.Send(2, false, {3});
+    stream.Receive();
+    CutSubscriberOff(directory);
+    stream.Send(3, false, {4});
     stream.Receive();
   });
-  EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
-    return s.current() && s.index().block_count() == kMany + 1 &&
-           s.index().HoldersOf(Key(5000)) == 1;
+  EXPECT_TRUE(watcher.Eventually([](const auto& s) {
+    return s.current() && s.index().block_count() == 4 && s.index().HoldersOf(Key(4)) == 1;
   }));
-  EXPECT_EQ(watcher.events(), Events{"+a"}) << "the change of streams is not seen";
+  Events events = watcher.events();
+  EXPECT_EQ(std::count(events.begin(), events.end(), "+a"), 1);
+  EXPECT_EQ(std::count(events.begin(), events.end(), "-a"), 0) << "the cut is not seen";
 }
 
 }  // namespace
