@@ -371,12 +371,13 @@ TEST_F(StreamTest, UnaryCallsAnswerFailAndTimeOut) {
   std::vector<UnaryReply<Pong>> kept;
   service_.on_call = [&](const Ping& ping, UnaryReply<Pong> reply) {
     EXPECT_TRUE(server_loop_.OnLoop());
-    if (ping.number() == 1) reply(MakePong(11));
-    if (ping.number() == 2) {
+    const uint64_t number = ping.number();  // the first reply ends the life of `ping`
+    if (number == 1) reply(MakePong(11));
+    if (number == 2) {
       reply(WithRetryAfter(absl::AbortedError("stale"), absl::Microseconds(10)));
       reply(MakePong(2));
     }
-    if (ping.number() == 3) kept.push_back(reply);
+    if (number == 3) kept.push_back(reply);
   };
   const absl::Duration patience = absl::Seconds(30);
   EXPECT_EQ(call(1, patience)->number(), 11u);

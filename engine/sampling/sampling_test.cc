@@ -181,7 +181,7 @@ double ChiSquare(const std::vector<int>& counts, const std::vector<double>& p, i
 }
 
 TEST(Sample, DrawsFollowTheDistribution) {
-  constexpr int kDraws = 40000;
+  constexpr int kDraws = 10000;
   const std::vector<float> logits = RandomLogits(60, 5, 1.0f);
   const std::vector<TokenId> context = Zeros(kDraws);
   for (const uint64_t seed : {1ull, 2ull, 0xdeadbeefcafef00dull}) {
