@@ -104,6 +104,7 @@ class StreamTest : public testing::Test {
 
 TEST_F(StreamTest, ThousandsOfMessagesInOrderAndAHalfClose) {
   constexpr uint64_t kCount = 5000;
+  service_.stream_options.max_queued_messages = kCount;
   uint64_t next = 0;
   bool opened = false;
   Box<absl::Status> closed;
@@ -386,6 +387,29 @@ TEST_F(StreamTest, UnaryCallsAnswerFailAndTimeOut) {
   EXPECT_EQ(call(3, absl::Milliseconds(50)).status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(call(4, patience).status().code(), absl::StatusCode::kUnavailable);  // dropped
   RunOn(server_loop_, [&] { kept.clear(); });
+}
+
+// Calls that end after their channel hold it last, on gRPC's threads: which the last one ends.
+TEST_F(StreamTest, ChannelsMayGoBeforeTheirCalls) {
+  server_.reset();
+  channel_.reset();
+  stub_.reset();
+  for (int i = 0; i < 50; ++i) {
+    auto stub = Echo::NewStub(MakeChannel("127.0.0.1:1"));
+    auto closed = std::make_shared<Box<absl::Status>>();
+    auto called = std::make_shared<Box<absl::StatusOr<Pong>>>();
+    auto stream = OpenStream(
+        stub->async(), &Async::Attach, client_loop_, StreamOptions{},
+        StreamHandler<Pong>{.on_closed = [closed](absl::Status status) { closed->Set(status); }});
+    CallUnary(stub->async(), &Async::Call, MakePing(1), absl::Seconds(30), client_loop_,
+              [called](absl::StatusOr<Pong> pong) { called->Set(std::move(pong)); });
+    stub.reset();
+    if (i % 2 == 0) {
+      EXPECT_FALSE(closed->Get().ok());
+    }
+    OnClientLoop([&] { stream.reset(); });
+    EXPECT_FALSE(called->Get().ok());
+  }
 }
 
 }  // namespace

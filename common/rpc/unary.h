@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/rpc/internal/release.h"
 #include "common/rpc/status.h"
 #include "common/runtime/event_loop.h"
 
@@ -69,10 +70,11 @@ CancelCall CallUnary(Async* async,
   call->context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(timeout));
   (async->*method)(
       &call->context, &request, &call->response,
-      [call, &loop, done = std::move(done)](grpc::Status status) {
+      [call, &loop, done = std::move(done)](grpc::Status status) mutable {
         loop.Post([call, done, result = FromGrpcStatus(status, call->context)] {
           done(result.ok() ? absl::StatusOr<Response>(std::move(call->response)) : result);
         });
+        internal::ReleaseOffGrpcThreads(std::move(call));
       });
   return [call] { call->context.TryCancel(); };
 }

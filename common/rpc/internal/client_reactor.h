@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/rpc/internal/outbox.h"
+#include "common/rpc/internal/release.h"
 #include "common/rpc/internal/stream_core.h"
 #include "common/rpc/status.h"
 
@@ -32,15 +33,14 @@ class ClientCore : public Reactor, public StreamCore<In> {
   void OnReadInitialMetadataDone(bool ok) override {
     if (!ok) return;
     MutexLock lock(mutex_);
-    opened_ = true;
-    this->PostToHandler([](StreamHandler<In>& handler) {
-      if (handler.on_open) handler.on_open();
-    });
+    Opened();
   }
 
   void OnReadDone(bool ok) override {
     MutexLock lock(mutex_);
     if (ok) {
+      // gRPC has several threads: a message may overtake the metadata that came before it.
+      Opened();
       this->PostMessage(std::move(incoming_));
     } else {
       Stop();
@@ -48,10 +48,13 @@ class ClientCore : public Reactor, public StreamCore<In> {
   }
 
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<StreamCore<In>> last = std::move(this->self_);
-    MutexLock lock(mutex_);
-    Stop();
-    this->PostClosed(failure_.ok() ? FromGrpcStatus(status, context_) : failure_);
+    std::shared_ptr<StreamCore<In>> last = std::move(this->self_);
+    {
+      MutexLock lock(mutex_);
+      Stop();
+      this->PostClosed(failure_.ok() ? FromGrpcStatus(status, context_) : failure_);
+    }
+    ReleaseOffGrpcThreads(std::move(last));
   }
 
  protected:
@@ -98,6 +101,13 @@ class ClientCore : public Reactor, public StreamCore<In> {
   bool stopped() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_; }
 
  private:
+  void Opened() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (std::exchange(opened_, true)) return;
+    this->PostToHandler([](StreamHandler<In>& handler) {
+      if (handler.on_open) handler.on_open();
+    });
+  }
+
   void Stop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (stopped_) return;
     stopped_ = true;

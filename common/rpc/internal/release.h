@@ -1,0 +1,13 @@
+#pragma once
+
+#include <memory>
+
+namespace tarn::internal {
+
+// Drops `last` on a thread of the process's own, later. For what gRPC's callbacks hold: a call's
+// context may have the last reference to its channel, and the process's last channel ends gRPC's
+// callback threads by joining them. On one of these it would wait for itself, and free what the
+// thread still uses (gRPC 1.51, CallbackAlternativeCQ). Thread-safe; does not block.
+void ReleaseOffGrpcThreads(std::shared_ptr<void> last);
+
+}  // namespace tarn::internal
