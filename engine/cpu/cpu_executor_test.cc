@@ -4,6 +4,7 @@
 #include <numeric>
 #include <random>
 
+#include "common/base/thread_sanitizer.h"
 #include "engine/cpu/reference_model.h"
 #include "engine/cpu/test_model.h"
 #include "gtest/gtest.h"
@@ -82,6 +83,7 @@ std::vector<AccuracyCase> AccuracyCases() {
   cases.push_back({"LlamaBf16", TinyLlama(), DataType::kBf16, 2e-2, 50'000});
   cases.push_back({"LlamaF16", TinyLlama(), DataType::kF16, 2e-2});
   cases.push_back({"LlamaWideGroup", wide_group, DataType::kF32, 1e-5});
+  if (kThreadSanitizer) cases.resize(2);
   return cases;
 }
 
@@ -127,6 +129,7 @@ std::vector<InvarianceCase> InvarianceCases() {
   for (IsaChoice isa : Choices()) {
     const std::string suffix = names[static_cast<int>(isa)];
     cases.push_back({"QwenBf16" + suffix, TinyQwen(), DataType::kBf16, isa});
+    if (kThreadSanitizer) continue;
     cases.push_back({"LlamaF32" + suffix, TinyLlama(), DataType::kF32, isa});
     cases.push_back({"LlamaBf16" + suffix, TinyLlama(), DataType::kBf16, isa});
   }
