@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/rpc/channel.h"
+#include "common/rpc/release.h"
 #include "common/rpc/status.h"
 
 namespace tarn::client {
@@ -38,8 +39,11 @@ class Reader : public grpc::ClientReadReactor<v1::GenerateResponse>, public Clie
   }
 
   void OnDone(const grpc::Status& status) override {
-    done_(FromGrpcStatus(status, context_));
-    self_.reset();  // The last line: this may delete us.
+    // First let go of the channel: whoever hears of the end may destroy the Client, and the
+    // process.
+    ReleaseOffGrpcThreads(
+        std::move(self_),
+        [done = std::move(done_), status = FromGrpcStatus(status, context_)] { done(status); });
   }
 
  private:

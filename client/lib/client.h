@@ -41,7 +41,8 @@ class Client {
   explicit Client(const std::string& server);
   ~Client();
 
-  // Callbacks run on threads of gRPC; `done` once, last. RESOURCE_EXHAUSTED may carry RetryAfter.
+  // `chunk` runs on threads of gRPC; then `done` once, on a thread of the process's own.
+  // RESOURCE_EXHAUSTED may carry RetryAfter.
   std::shared_ptr<Call> Start(const v1::GenerateRequest& request, OnChunk chunk, OnDone done);
   std::shared_ptr<Call> Start(const v1::ChatRequest& request, OnChunk chunk, OnDone done);
 

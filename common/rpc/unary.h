@@ -13,7 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "common/rpc/internal/release.h"
+#include "common/rpc/release.h"
 #include "common/rpc/status.h"
 #include "common/runtime/event_loop.h"
 
@@ -74,7 +74,7 @@ CancelCall CallUnary(Async* async,
         loop.Post([call, done, result = FromGrpcStatus(status, call->context)] {
           done(result.ok() ? absl::StatusOr<Response>(std::move(call->response)) : result);
         });
-        internal::ReleaseOffGrpcThreads(std::move(call));
+        ReleaseOffGrpcThreads(std::move(call));
       });
   return [call] { call->context.TryCancel(); };
 }

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "common/rpc/internal/outbox.h"
-#include "common/rpc/internal/release.h"
 #include "common/rpc/internal/stream_core.h"
+#include "common/rpc/release.h"
 #include "common/rpc/status.h"
 
 namespace tarn::internal {
