@@ -222,10 +222,6 @@ class Watcher {
 
 using Events = std::vector<std::string>;
 
-// gRPC ends its callback threads with their last user. Where that is a call ending on such a thread
-// nobody joins it, and ThreadSanitizer calls that a leak. So one user stays.
-[[maybe_unused]] const Directory* const kLastUser = new Directory;
-
 TEST(DirectoryTest, ANodeWhoseStreamBreaksHasLeft) {
   Directory directory;
   Watcher watcher({directory.address()});
