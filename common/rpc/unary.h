@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/rpc/internal/call_context.h"
 #include "common/rpc/release.h"
 #include "common/rpc/status.h"
 #include "common/runtime/event_loop.h"
@@ -23,7 +24,7 @@ namespace internal {
 
 template <typename Response>
 struct UnaryCall {
-  grpc::ClientContext context;
+  CallContext context;
   Response response;
 };
 

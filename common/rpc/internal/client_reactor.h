@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "common/rpc/internal/call_context.h"
 #include "common/rpc/internal/outbox.h"
 #include "common/rpc/internal/stream_core.h"
 #include "common/rpc/release.h"
@@ -48,9 +49,10 @@ class ClientCore : public Reactor, public StreamCore<In> {
   }
 
   void OnDone(const grpc::Status& status) override {
-    std::shared_ptr<StreamCore<In>> last = std::move(this->self_);
+    std::shared_ptr<StreamCore<In>> last;
     {
       MutexLock lock(mutex_);
+      last = std::move(this->self_);
       Stop();
       this->PostClosed(failure_.ok() ? FromGrpcStatus(status, context_) : failure_);
     }
@@ -64,8 +66,12 @@ class ClientCore : public Reactor, public StreamCore<In> {
   template <typename Call>
   void Open(Call call, StreamHandler<In> handler) {
     std::shared_ptr<StreamCore<In>> self = this->shared_from_this();
-    this->self_ = self;
-    this->handler_ = std::make_shared<StreamHandler<In>>(std::move(handler));
+    {
+      // gRPC orders this before its callbacks, but ThreadSanitizer does not see that.
+      MutexLock lock(mutex_);
+      this->self_ = self;
+      this->handler_ = std::make_shared<StreamHandler<In>>(std::move(handler));
+    }
     call(&context_, static_cast<Reactor*>(this));
     this->AddHold();
     this->StartRead(&incoming_);
@@ -122,7 +128,7 @@ class ClientCore : public Reactor, public StreamCore<In> {
                                 absl::FormatDuration(this->options_.connect_timeout)));
   }
 
-  grpc::ClientContext context_;
+  CallContext context_;
   In incoming_;  // gRPC's while a read is under way
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
