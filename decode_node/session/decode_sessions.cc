@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -219,8 +220,8 @@ void DecodeSessions::Drain() { draining_ = true; }
 
 void DecodeSessions::PullLocal(Seat& seat) {
   const int local = pool_->MatchLocal(seat.kv.full_keys());
-  std::vector<int> blocks;
-  for (int block = 0; block < local; ++block) blocks.push_back(block);
+  std::vector<int> blocks(local);
+  std::iota(blocks.begin(), blocks.end(), 0);
   AddEvent(seat.router, seat.request_id)->mutable_admitted()->set_local_blocks(local);
   Pull(seat, std::move(blocks));
 }
