@@ -40,6 +40,9 @@ using NodeId = StrongId<struct NodeIdTag, std::string>;
 // One life of a process: drawn at random when it starts. Same name, new incarnation = new memory.
 using Incarnation = StrongId<struct IncarnationTag, uint64_t>;
 
+// Who a request is made for: the unit of quotas and accounts. Empty: nobody in particular.
+using TenantId = StrongId<struct TenantIdTag, std::string>;
+
 // A request inside the cluster; drawn by the router, unique over all routers.
 using RequestId = StrongId<struct RequestIdTag, uint64_t>;
 

@@ -44,7 +44,7 @@ std::optional<int32_t> TierPages::TryTake(absl::Time now) {
 
 bool TierPages::Publish(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
                         absl::Time now) {
-  if (!table_.Publish(page, key, parent, now)) return false;
+  if (!table_.Publish(page, key, parent, {}, now)) return false;
   listener_({.added = true, .key = key, .tier = tier_, .address = Address(page)});
   return true;
 }

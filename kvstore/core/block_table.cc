@@ -102,14 +102,14 @@ void BlockTable::LetGo(int32_t index, absl::Time now) {
 }
 
 bool BlockTable::Publish(int32_t index, const BlockKey& key, const std::optional<BlockKey>& parent,
-                         absl::Time now) {
+                         const BlockTraits& traits, absl::Time now) {
   Page& page = pages_[index];
   CHECK(page.state == State::kPrivate) << "page " << index << " is not private";
   if (!by_key_.try_emplace(key, index).second) return false;
   page.state = State::kCached;
   page.key = key;
   page.parent = parent;
-  policy_->Insert(index, key, now);
+  policy_->Insert(index, key, ParentOf(index), traits, now);
   LinkToParent(index);
   AdoptChildren(index);
   return true;

@@ -65,7 +65,7 @@ class BlockTable {
   // Makes a private page findable. False, and nothing changes, if `key` is cached already.
   // `parent`: the key before it in the chain, if known; it may come later, or never.
   bool Publish(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
-               absl::Time now);
+               const BlockTraits& traits, absl::Time now);
 
   bool held(int32_t page) const { return pages_[page].holds > 0; }
   bool cached(int32_t page) const { return pages_[page].state == State::kCached; }

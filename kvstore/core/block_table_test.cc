@@ -30,7 +30,7 @@ int32_t Cache(BlockTable& table, uint32_t key, std::optional<uint32_t> parent = 
   int32_t page = table.TryTake(kNow)->page;
   std::optional<BlockKey> parent_key;
   if (parent.has_value()) parent_key = Key(*parent);
-  EXPECT_TRUE(table.Publish(page, Key(key), parent_key, kNow));
+  EXPECT_TRUE(table.Publish(page, Key(key), parent_key, {}, kNow));
   table.LetGo(page, kNow);
   return page;
 }
@@ -61,7 +61,7 @@ TEST(BlockTableTest, SecondBlockOfAKeyStaysPrivate) {
   BlockTable table = Table(2);
   Cache(table, 1);
   int32_t page = table.TryTake(kNow)->page;
-  EXPECT_FALSE(table.Publish(page, Key(1), std::nullopt, kNow));
+  EXPECT_FALSE(table.Publish(page, Key(1), std::nullopt, {}, kNow));
   table.LetGo(page, kNow);
   EXPECT_EQ(table.free_pages(), 1);
   EXPECT_EQ(table.cached_pages(), 1);
@@ -260,7 +260,7 @@ class ModelCheck {
     std::optional<BlockKey> parent;
     if (ParentOf(key).has_value()) parent = Key(*ParentOf(key));
     bool fresh = !keys_.contains(key);
-    ASSERT_EQ(table_.Publish(private_[which], Key(key), parent, kNow), fresh);
+    ASSERT_EQ(table_.Publish(private_[which], Key(key), parent, {}, kNow), fresh);
     if (!fresh) return;
     keys_[key] = private_[which];
     private_.erase(private_.begin() + static_cast<int64_t>(which));

@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "absl/time/time.h"
-#include "common/base/block_key.h"
+#include "kvstore/core/types.h"
 
 namespace tarn::kvstore {
 
@@ -24,8 +24,10 @@ class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
 
-  // A block came into `page`. It may not go until Allow says so.
-  virtual void Insert(int32_t page, const BlockKey& key, absl::Time now) = 0;
+  // A block came into `page`. It may not go until Allow says so. `parent` is the page of the block
+  // before it in the chain, -1 if that is not cached here.
+  virtual void Insert(int32_t page, const BlockKey& key, int32_t parent, const BlockTraits& traits,
+                      absl::Time now) = 0;
   // The block was used.
   virtual void Touch(int32_t page, absl::Time now) = 0;
   virtual void Allow(int32_t page, Evictable evictable) = 0;

@@ -13,7 +13,7 @@ void LruPolicy::Change(int32_t page, Block block) {
   if (block.evictable != Evictable::kNever) candidates_.insert(CandidateFor(page));
 }
 
-void LruPolicy::Insert(int32_t page, const BlockKey&, absl::Time) {
+void LruPolicy::Insert(int32_t page, const BlockKey&, int32_t, const BlockTraits&, absl::Time) {
   Change(page, {++uses_, Evictable::kNever});
 }
 

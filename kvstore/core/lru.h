@@ -14,7 +14,8 @@ class LruPolicy : public EvictionPolicy {
  public:
   explicit LruPolicy(int pages) : blocks_(pages) {}
 
-  void Insert(int32_t page, const BlockKey& key, absl::Time now) override;
+  void Insert(int32_t page, const BlockKey& key, int32_t parent, const BlockTraits& traits,
+              absl::Time now) override;
   void Touch(int32_t page, absl::Time now) override;
   void Allow(int32_t page, Evictable evictable) override;
   void Erase(int32_t page) override;

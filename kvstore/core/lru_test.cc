@@ -10,7 +10,7 @@ constexpr absl::Time kNow = absl::UnixEpoch();
 class LruTest : public testing::Test {
  protected:
   void Add(int32_t page, Evictable evictable) {
-    policy_.Insert(page, BlockKey{}, kNow);
+    policy_.Insert(page, BlockKey{}, -1, {}, kNow);
     policy_.Allow(page, evictable);
   }
   LruPolicy policy_{4};

@@ -29,6 +29,17 @@ struct BlockSource {
   BlockAddress address;
 };
 
+// What is known of a block besides its bytes: what policies, quotas and accounts go by. Advice,
+// never identity: a block whose traits are lost or wrong is still the same block.
+struct BlockTraits {
+  TenantId tenant;
+  uint32_t position = 0;  // blocks before it in its chain
+  uint32_t turn = 0;      // 1: made by a request that began a chain; n + 1: by one that continued a
+                          // chain of turn n; 0: not known
+  uint32_t new_blocks = 0;  // full blocks that this request had to compute; 0: not known
+  friend bool operator==(const BlockTraits&, const BlockTraits&) = default;
+};
+
 // Where an acquired block came from.
 enum class BlockOrigin : uint8_t { kLocalHbm, kLocalDram, kRemote };
 
