@@ -112,8 +112,8 @@ void InvalidateBlock(std::span<std::byte> page) {
   MagicOf(MutableHeaderOf(page)).exchange(0, std::memory_order_acq_rel);
 }
 
-absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
-                         std::span<const std::byte> page) {
+absl::Status VerifyHeader(const BlockLayout& layout, const BlockIdentity& expected,
+                          std::span<const std::byte> page) {
   if (page.size() != layout.page_bytes()) {
     return absl::DataLossError(
         absl::StrCat("the page has ", page.size(), " bytes, the layout ", layout.page_bytes()));
@@ -121,7 +121,13 @@ absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expecte
   const BlockHeader& header = HeaderOf(page);
   RETURN_IF_ERROR(CheckMagic(header));
   RETURN_IF_ERROR(CheckLayout(layout, header));
-  RETURN_IF_ERROR(CheckIdentity(expected, header));
+  return CheckIdentity(expected, header);
+}
+
+absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
+                         std::span<const std::byte> page) {
+  RETURN_IF_ERROR(VerifyHeader(layout, expected, page));
+  const BlockHeader& header = HeaderOf(page);
   const uint64_t checksum = PayloadChecksum(PayloadOf(layout, page));
   if (checksum != header.checksum) {
     return absl::DataLossError(absl::StrCat("checksum of block ", expected.key.ToHex(), " is ",

@@ -119,6 +119,16 @@ TEST_F(BlockHeaderTest, AnyFlippedPayloadByteIsSeen) {
   }
 }
 
+TEST_F(BlockHeaderTest, VerifyHeaderSeesTheHeaderOnly) {
+  page()[layout_.payload_offset()] ^= std::byte{1};
+  EXPECT_TRUE(VerifyHeader(layout_, identity_, page()).ok());
+  BlockIdentity other = identity_;
+  other.epoch = 6;
+  EXPECT_EQ(VerifyHeader(layout_, other, page()).code(), absl::StatusCode::kAborted);
+  InvalidateBlock(page());
+  EXPECT_EQ(VerifyHeader(layout_, identity_, page()).code(), absl::StatusCode::kAborted);
+}
+
 TEST_F(BlockHeaderTest, PaddingIsNotPartOfTheBlock) {
   EXPECT_EQ(CodeWithFlip(sizeof(BlockHeader)), absl::StatusCode::kOk);
 }
