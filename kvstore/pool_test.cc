@@ -117,7 +117,7 @@ void Publish(PoolNode& node, TokenId token) {
     PageRef page = pool.Allocate(*pages);
     Random(token).Fill(page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
     SealBlock(kLayout, pool.IdentityFor(page, Key(token), 16), page.bytes());
-    pool.Publish(page, Key(token), Key(token - 1));
+    pool.Publish(page, Key(token), Key(token - 1), {});
   });
 }
 

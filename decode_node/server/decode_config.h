@@ -3,8 +3,6 @@
 // What tarn-decode can be told, checked before anything starts.
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -12,6 +10,7 @@
 #include "common/config/server_flags.h"
 #include "decode_node/session/decode_sessions.h"
 #include "engine/factory/model_factory.h"
+#include "kvstore/client/pool_flags.h"
 #include "kvstore/client/pool_node.h"
 
 namespace tarn::decode {
@@ -21,12 +20,8 @@ struct DecodeConfig {
   engine::ModelOptions model;
   DecodeOptions sessions;
 
-  std::string node_id;
-  std::string advertise_host;
-  std::vector<std::string> directories;  // each "host:port", or several with commas
+  kvstore::PoolFlags pool;
   uint64_t kv_memory = uint64_t{1} << 30;
-  uint64_t dram = 1ull << 30;
-  std::string transports;
   // For requests under way when the server is told to stop.
   absl::Duration grace = absl::Seconds(10);
 };

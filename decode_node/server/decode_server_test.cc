@@ -22,9 +22,9 @@ constexpr std::chrono::seconds kLimit(30);
 DecodeConfig Config() {
   DecodeConfig config;
   config.model.model = "fake";
-  config.node_id = "decode-0";
+  config.pool.node_id = "decode-0";
   config.kv_memory = 4 << 20;
-  config.transports = "tcp,self";
+  config.pool.transports = "tcp,self";
   config.grace = absl::Seconds(1);
   return config;
 }
@@ -116,7 +116,7 @@ TEST(DecodeServer, ErrorsNameTheFlag) {
   config.kv_memory = 1;
   EXPECT_NE(DecodeServer::Start(config).status().ToString().find("--kv-memory"), std::string::npos);
   config = Config();
-  config.directories = {"nowhere"};
+  config.pool.directories = {"nowhere"};
   EXPECT_NE(DecodeServer::Start(config).status().ToString().find("--directory"), std::string::npos);
 }
 

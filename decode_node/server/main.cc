@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
     LOG(ERROR) << "tarn-decode cannot start: " << server.status();
     return EXIT_FAILURE;
   }
-  LOG(INFO) << config.node_id << " is ready: gRPC on " << (*server)->info().rpc_address()
+  LOG(INFO) << config.pool.node_id << " is ready: gRPC on " << (*server)->info().rpc_address()
             << ", HTTP on " << (*server)->info().http_address();
   LOG(INFO) << "Signal " << signal.Wait() << ": stopping";
   (*server)->Stop();

@@ -31,7 +31,9 @@ struct DecodeSessions::Seat {
   Seat(kvstore::NodePool* pool, DecodeRequest request_in)
       : request(std::move(request_in)),
         kv(pool, request.sequence.root, std::move(request.sequence.tokens), request.kv_tokens + 1),
-        blocks(kv.block_count()) {}
+        blocks(kv.block_count()) {
+    kv.SetTraits({.tenant = TenantId(request.sequence.tenant)});
+  }
 
   struct Block {
     bool pulling = false;
@@ -270,7 +272,8 @@ void DecodeSessions::Pull(Seat& seat, std::vector<int> blocks) {
     wanted.push_back({.key = seat.kv.key(block),
                       .token_count = static_cast<uint32_t>(seat.kv.token_count(block)),
                       .sources = std::exchange(state.sources, {}),
-                      .parent = seat.kv.parent(block)});
+                      .parent = seat.kv.parent(block),
+                      .traits = seat.kv.traits(block)});
   }
   const uint64_t pull = ++seat.last_pull;
   seat.pulls[pull] =

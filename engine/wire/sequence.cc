@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kMaxEndTokens = 1024;
 constexpr size_t kMaxSaltBytes = 4096;
+constexpr size_t kMaxTenantBytes = 256;
 constexpr absl::Duration kMaxTimeout = absl::Hours(24);
 
 template <typename... Parts>
@@ -44,6 +45,9 @@ absl::Status CheckLengths(const internal::SequenceFields& fields, const ModelInf
   if (fields.salt->size() > kMaxSaltBytes) {
     return Invalid("salt has ", fields.salt->size(), " bytes; at most ", kMaxSaltBytes);
   }
+  if (fields.tenant->size() > kMaxTenantBytes) {
+    return Invalid("tenant has ", fields.tenant->size(), " bytes; at most ", kMaxTenantBytes);
+  }
   if (!fields.lora->empty()) return Invalid("lora is set; this node serves the base model only");
   return absl::OkStatus();
 }
@@ -65,6 +69,7 @@ absl::StatusOr<SequenceSpec> CheckSequence(SequenceFields fields, const ModelInf
                           .lora = *fields.lora,
                           .salt = *fields.salt}
                   .Root();
+  spec.tenant = *fields.tenant;
   spec.tokens = std::move(fields.tokens);
   spec.end_tokens = std::move(fields.end_tokens);
   std::sort(spec.end_tokens.begin(), spec.end_tokens.end());

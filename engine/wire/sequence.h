@@ -20,7 +20,8 @@ struct SequenceSpec {
   int prompt_length = 0;
   SamplingParams sampling;
   std::vector<TokenId> end_tokens;
-  BlockKey root;  // of the keys of its blocks
+  BlockKey root;       // of the keys of its blocks
+  std::string tenant;  // whose blocks they are
 };
 
 // Works on both protos: they name these fields alike.
@@ -44,6 +45,7 @@ struct SequenceFields {
   std::vector<TokenId> end_tokens;
   const std::string* salt = nullptr;
   const std::string* lora = nullptr;
+  const std::string* tenant = nullptr;
 };
 absl::StatusOr<SequenceSpec> CheckSequence(SequenceFields fields, const ModelInfo& model,
                                            const BlockLayout& layout);
@@ -59,7 +61,8 @@ absl::StatusOr<SequenceSpec> SequenceFrom(const Proto& proto, const ModelInfo& m
        .sampling = &proto.sampling(),
        .end_tokens = {proto.end_token_ids().begin(), proto.end_token_ids().end()},
        .salt = &proto.salt(),
-       .lora = &proto.lora()},
+       .lora = &proto.lora(),
+       .tenant = &proto.tenant()},
       model, layout);
 }
 

@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -11,8 +12,8 @@
 namespace tarn::kvstore {
 namespace {
 
-// A peer that does not answer the handshake for so long is tried no more for this block.
-constexpr absl::Duration kResolveTimeout = absl::Seconds(2);
+// A peer that does not answer for so long is tried no more for this block.
+constexpr absl::Duration kAskTimeout = absl::Seconds(2);
 
 }  // namespace
 
@@ -27,34 +28,69 @@ std::shared_ptr<BlockPull> BlockPull::Start(const PullContext& context, PullRequ
 
 void BlockPull::TryNext() {
   if (cancelled_) return Finish(absl::CancelledError("the pull was cancelled"));
-  size_t own_count = request_.own_sources.size();
-  if (next_ == own_count + request_.sources.size()) return Finish(outcome_.status);
-  ++next_;
-  if (FromOwn()) return ReadFrom(context_.self, request_.own_sources[next_ - 1]);
-  Resolve(source());
+  if (request_.sources.empty()) return Finish(outcome_.status);
+  source_ = TakeQuickest();
+  context_.rates->Start(IdOf(source_), context_.loop->Now());
+  if (CacheTier** tier = std::get_if<CacheTier*>(&source_)) return ReadTier(*tier);
+  Resolve();
 }
 
-void BlockPull::Resolve(const BlockSource& source) {
-  resolving_ = true;
-  context_.peers->Resolve(source, context_.loop->Now() + kResolveTimeout,
-                          [self = shared_from_this()](absl::StatusOr<PeerId> peer) {
-                            if (!std::exchange(self->resolving_, false)) return;
-                            if (peer.ok()) {
-                              self->ReadFrom(*peer, self->source().address);
-                            } else {
-                              self->NoteFailure(peer.status());
-                              self->TryNext();
-                            }
+PullSource BlockPull::TakeQuickest() {
+  auto expected = [this](const PullSource& source) {
+    return context_.rates->Expect(IdOf(source), 1, block_bytes());
+  };
+  auto quickest = request_.sources.begin();
+  absl::Duration least = expected(*quickest);
+  for (auto it = std::next(quickest); it != request_.sources.end(); ++it) {
+    absl::Duration time = expected(*it);
+    if (time < least) least = time, quickest = it;
+  }
+  PullSource taken = std::move(*quickest);
+  request_.sources.erase(quickest);
+  return taken;
+}
+
+SourceId BlockPull::IdOf(const PullSource& source) const {
+  if (const BlockSource* peer = std::get_if<BlockSource>(&source)) return {peer->node, peer->tier};
+  return {NodeId(), std::get<CacheTier*>(source)->tier()};
+}
+
+uint64_t BlockPull::block_bytes() const {
+  return context_.layout.payload_offset() + context_.layout.payload_bytes();
+}
+
+void BlockPull::ReadTier(CacheTier* tier) {
+  tier->Get(request_.key, request_.to, request_.deadline,
+            [self = shared_from_this()](absl::Status status) { self->OnRead(std::move(status)); });
+}
+
+void BlockPull::Resolve() {
+  asking_ = true;
+  context_.peers->Resolve(*remote(), context_.loop->Now() + kAskTimeout,
+                          [self = shared_from_this()](const absl::StatusOr<PeerId>& peer) {
+                            if (!std::exchange(self->asking_, false)) return;
+                            if (!peer.ok()) return self->OnRead(peer.status());
+                            if (self->remote()->tier == Tier::kSsd) return self->Stage(*peer);
+                            self->ReadFrom(*peer, self->remote()->address);
                           });
 }
 
+void BlockPull::Stage(PeerId peer) {
+  asking_ = true;
+  absl::Time deadline = std::min(request_.deadline, context_.loop->Now() + kAskTimeout);
+  context_.peers->Stage(*remote(), request_.key, deadline,
+                        [self = shared_from_this(), peer](const absl::StatusOr<BlockAddress>& at) {
+                          if (!std::exchange(self->asking_, false)) return;
+                          at.ok() ? self->ReadFrom(peer, *at) : self->OnRead(at.status());
+                        });
+}
+
 void BlockPull::ReadFrom(PeerId peer, const BlockAddress& address) {
-  const BlockLayout& layout = context_.layout;
-  std::span<std::byte> page = request_.to.first(layout.payload_offset() + layout.payload_bytes());
   ReadBatch batch;
-  batch.ops.push_back({RegionIndex(address.region), address.offset, page});
+  batch.ops.push_back(
+      {RegionIndex(address.region), address.offset, request_.to.first(block_bytes())});
   BlockIdentity expected{request_.key, address.epoch, request_.token_count};
-  batch.verify = [layout, expected, page = request_.to](size_t) {
+  batch.verify = [layout = context_.layout, expected, page = request_.to](size_t) {
     return VerifyBlock(layout, expected, page);
   };
   transfer_ = context_.transport->Read(
@@ -65,19 +101,37 @@ void BlockPull::ReadFrom(PeerId peer, const BlockAddress& address) {
 }
 
 void BlockPull::OnRead(absl::Status status) {
+  if (abandoned_) return;
+  EndSource(status);
   if (status.ok()) {
-    outcome_.own = FromOwn();
-    outcome_.bytes = context_.layout.payload_offset() + context_.layout.payload_bytes();
+    outcome_.origin = Origin();
+    outcome_.bytes = block_bytes();
     return Finish(absl::OkStatus());
   }
-  if (absl::IsUnavailable(status) && !FromOwn()) context_.peers->Forget(source());
-  NoteFailure(std::move(status));
+  if (absl::IsUnavailable(status) && remote() != nullptr) context_.peers->Forget(*remote());
+  NoteFailure(status);
   TryNext();
 }
 
-void BlockPull::NoteFailure(absl::Status status) {
+void BlockPull::EndSource(const absl::Status& status) {
+  SourceId id = IdOf(source_);
+  absl::Time now = context_.loop->Now();
+  // A block that has gone says nothing about how quick its place is.
+  bool no_fault = absl::IsAborted(status) || absl::IsNotFound(status);
+  if (cancelled_ || no_fault) return context_.rates->Cancel(id, now);
+  context_.rates->Finish(id, status.ok() ? block_bytes() : 0, now);
+}
+
+BlockOrigin BlockPull::Origin() const {
+  Tier tier = IdOf(source_).tier;
+  if (remote() != nullptr)
+    return tier == Tier::kSsd ? BlockOrigin::kRemoteSsd : BlockOrigin::kRemote;
+  return tier == Tier::kSsd ? BlockOrigin::kLocalSsd : BlockOrigin::kLocalDram;
+}
+
+void BlockPull::NoteFailure(const absl::Status& status) {
   if (cancelled_) return;
-  std::string node = FromOwn() ? "own memory" : "node " + source().node.value();
+  std::string node = remote() == nullptr ? "this node" : "node " + remote()->node.value();
   std::string where = absl::StrCat("block ", request_.key.ToHex(), " from ", node);
   if (absl::IsAborted(status)) {
     // The page holds another block by now: the source does not have it, as if it had said so.
@@ -93,13 +147,17 @@ void BlockPull::NoteFailure(absl::Status status) {
 void BlockPull::Cancel() {
   if (std::exchange(cancelled_, true)) return;
   if (transfer_ != 0) context_.transport->Cancel(transfer_);
-  // Nobody answers for the directory: a late answer finds `resolving_` false.
-  if (std::exchange(resolving_, false)) Finish(absl::CancelledError("the pull was cancelled"));
+  // Nobody answers for the directory: a late answer finds `asking_` false.
+  if (std::exchange(asking_, false)) {
+    EndSource(absl::CancelledError());
+    Finish(absl::CancelledError("the pull was cancelled"));
+  }
 }
 
 void BlockPull::Abandon() {
   done_ = nullptr;
   Cancel();
+  abandoned_ = true;
 }
 
 void BlockPull::Finish(absl::Status status) {

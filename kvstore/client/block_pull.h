@@ -1,11 +1,13 @@
 #pragma once
 
-// One block on its way into one page: tries its sources in turn, verifies what comes.
+// One block on its way into one page: tries its sources, the quickest first, verifies what comes.
 
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,7 +16,9 @@
 #include "common/memory/block_layout.h"
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
+#include "kvstore/client/cache_tier.h"
 #include "kvstore/client/peer_directory.h"
+#include "kvstore/core/source_rates.h"
 #include "kvstore/core/types.h"
 
 namespace tarn::kvstore {
@@ -24,23 +28,25 @@ struct PullContext {
   EventLoop* loop = nullptr;
   Transport* transport = nullptr;
   PeerDirectory* peers = nullptr;
+  SourceRates* rates = nullptr;
   BlockLayout layout;
-  PeerId self;  // the transport, as its own peer
 };
+
+// A tier of this node, or a place on another one.
+using PullSource = std::variant<CacheTier*, BlockSource>;
 
 struct PullRequest {
   BlockKey key;
   uint32_t token_count = 0;
-  // In this node's own memory: read through the transport as well, before the other sources.
-  std::vector<BlockAddress> own_sources;
-  std::vector<BlockSource> sources;
-  std::span<std::byte> to;                   // a page; not touched by others until `done`
-  std::shared_ptr<RegisteredMemory> memory;  // that the page lies in
+  std::vector<PullSource> sources;               // equally quick ones are tried in this order
+  std::span<std::byte> to;                       // a page; not touched by others until `done`
+  std::shared_ptr<RegisteredMemory> memory;      // that the page lies in
+  absl::Time deadline = absl::InfiniteFuture();  // of what waits for a device
 };
 
 struct PullOutcome {
   absl::Status status;  // NOT_FOUND: no source, or none had it any more
-  bool own = false;     // from the node's own memory
+  BlockOrigin origin = BlockOrigin::kRemote;
   uint64_t bytes = 0;
   int verify_failures = 0;  // pages that came and were not the block
   int source_failures = 0;  // sources that gave nothing
@@ -55,9 +61,11 @@ class BlockPull : public std::enable_shared_from_this<BlockPull> {
   static std::shared_ptr<BlockPull> Start(const PullContext& context, PullRequest request,
                                           Done done);
 
-  // Asks for an early end: `done` still runs, with CANCELLED or what came first.
+  // Asks for an early end: `done` still runs, with CANCELLED or what came first. What a device is
+  // asked for already is waited for.
   void Cancel();
-  // Cancels, and `done` does not run. The memory stays until the transfer has ended.
+  // Cancels, and `done` does not run. The memory stays until the transfer has ended. Afterwards the
+  // context is not touched any more.
   void Abandon();
 
  private:
@@ -65,23 +73,29 @@ class BlockPull : public std::enable_shared_from_this<BlockPull> {
       : context_(context), request_(std::move(request)), done_(std::move(done)) {}
 
   void TryNext();
-  void Resolve(const BlockSource& source);
+  // Takes the one with the least expected time out of the list.
+  PullSource TakeQuickest();
+  void ReadTier(CacheTier* tier);
+  void Resolve();
+  void Stage(PeerId peer);
   void ReadFrom(PeerId peer, const BlockAddress& address);
   void OnRead(absl::Status status);
-  void NoteFailure(absl::Status status);
-  bool FromOwn() const { return next_ <= request_.own_sources.size(); }
-  const BlockSource& source() const {
-    return request_.sources[next_ - 1 - request_.own_sources.size()];
-  }
+  void EndSource(const absl::Status& status);
+  void NoteFailure(const absl::Status& status);
+  const BlockSource* remote() const { return std::get_if<BlockSource>(&source_); }
+  SourceId IdOf(const PullSource& source) const;
+  BlockOrigin Origin() const;
+  uint64_t block_bytes() const;
   void Finish(absl::Status status);
 
   const PullContext context_;
-  const PullRequest request_;
+  PullRequest request_;
   Done done_;
-  size_t next_ = 0;  // sources tried or under way, own ones first
+  PullSource source_;  // under way
   TransferId transfer_ = 0;
-  bool resolving_ = false;
+  bool asking_ = false;  // the peer directory
   bool cancelled_ = false;
+  bool abandoned_ = false;
   PullOutcome outcome_;
 };
 

@@ -9,12 +9,16 @@
 #include "common/base/status.h"
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
+#include "kvstore/client/node_pool.h"
 #include "kvstore/client/peer_directory.h"
 
 namespace tarn::kvstore {
 
-// The nodes of a test by name; whoever makes or ends a node keeps it.
-using FakeCluster = std::map<std::string, PeerAddress>;
+// The nodes of a test by name; whoever makes or ends a node keeps it. `pools`: those that others
+// may ask to stage blocks.
+struct FakeCluster : std::map<std::string, PeerAddress> {
+  std::map<std::string, NodePool*> pools;
+};
 
 // Knows every node of the cluster, in any life. The handshake takes one turn of the loop. The
 // pointers outlive it. Loop-only.
@@ -25,6 +29,16 @@ class FakePeers : public PeerDirectory {
 
   void Resolve(const BlockSource& source, absl::Time, Done done) override {
     loop_->Post([this, node = source.node.value(), done = std::move(done)] { done(Find(node)); });
+  }
+  void Stage(const BlockSource& source, const BlockKey& key, absl::Time deadline,
+             StageDone done) override {
+    loop_->Post([this, node = source.node.value(), key, deadline, done = std::move(done)] {
+      auto pool = cluster_->pools.find(node);
+      if (pool == cluster_->pools.end()) return done(absl::UnavailableError("no node " + node));
+      pool->second->Stage(key, deadline, [done](const absl::StatusOr<NodePool::StagedBlock>& at) {
+        at.ok() ? done(at->address) : done(at.status());
+      });
+    });
   }
   void Forget(const BlockSource& source) override {
     ++forgotten_;

@@ -44,10 +44,10 @@ PageReservation::~PageReservation() {
 
 int PageReservation::remaining() const { return pool_ == nullptr ? 0 : pool_->Remaining(id_); }
 
-absl::StatusOr<std::unique_ptr<NodePool>> NodePool::Create(const NodePoolOptions& options,
-                                                           EventLoop* loop, Transport* transport,
-                                                           PeerDirectory* peers) {
-  return NodePoolImpl::Create(options, loop, transport, peers);
+absl::StatusOr<std::unique_ptr<NodePool>> NodePool::Create(
+    const NodePoolOptions& options, EventLoop* loop, Transport* transport, PeerDirectory* peers,
+    std::unique_ptr<PersistentBlockStore> ssd) {
+  return NodePoolImpl::Create(options, loop, transport, peers, std::move(ssd));
 }
 
 }  // namespace tarn::kvstore

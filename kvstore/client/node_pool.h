@@ -2,9 +2,10 @@
 
 // The part of the pool that lives in a node: its pages, what they hold, and how blocks get here.
 //
-// Prefill nodes, decode nodes and stores each have one. It owns two slabs in registered memory: the
-// executor's arena (tier HBM; on the CPU backend plain memory) and a DRAM tier, in which blocks
-// stay after their arena page is reused. It knows nothing of requests beyond an owner's id and
+// Prefill nodes, decode nodes and stores each have one. It owns the node's tiers: the executor's
+// arena (HBM; on the CPU backend plain memory), a DRAM tier, in which blocks stay after their arena
+// page is reused, and an SSD tier, in which they stay after that, and after the process. The first
+// two are slabs of registered memory. It knows nothing of requests beyond an owner's id and
 // deadline.
 //
 // A page is free, private (written by one owner), or cached (sealed, found by key, shared,
@@ -34,7 +35,10 @@
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
 #include "kvstore/client/peer_directory.h"
+#include "kvstore/core/eviction.h"
+#include "kvstore/core/source_rates.h"
 #include "kvstore/core/types.h"
+#include "kvstore/tier/block_store.h"
 
 namespace tarn::kvstore {
 
@@ -84,8 +88,9 @@ class PageReservation {
 struct WantedBlock {
   BlockKey key;
   uint32_t token_count = 0;          // the layout's, but for a tail
-  std::vector<BlockSource> sources;  // elsewhere, best first; the node's own tiers come before them
+  std::vector<BlockSource> sources;  // elsewhere; the node's own tiers are known to it
   std::optional<BlockKey> parent;    // the key before it in the chain, if known: orders eviction
+  BlockTraits traits{};              // what it is cached with, if it comes from elsewhere
 };
 
 struct AcquiredBlock {
@@ -99,8 +104,14 @@ struct NodePoolOptions {
   int dram_pages = 0;  // 0: no DRAM tier
   // Keep a copy of each new cached block in the DRAM tier.
   bool write_through = true;
-  // How many such copies run at a time. Each holds its arena page until somebody reserves it.
+  // How many copies into a tier run at a time. Each holds its source's page until somebody needs
+  // it.
   int max_copies = 4;
+  int max_ssd_writes = 16;
+  // Whether a block in memory is worth a place on the SSD. Empty: all are.
+  std::function<bool(const BlockRecord&)> admit_to_ssd;
+  // What is evicted first, by tier. Empty: the least recently used.
+  std::function<std::unique_ptr<EvictionPolicy>(Tier tier, int pages)> eviction;
   // What the arena's blocks are announced as. A store has no HBM: its arena is kDram.
   Tier arena_tier = Tier::kHbm;
 };
@@ -108,12 +119,21 @@ struct NodePoolOptions {
 struct NodePoolStats {
   int hbm_pages = 0, hbm_free = 0, hbm_cached = 0, hbm_held = 0, hbm_reserved = 0;
   int dram_pages = 0, dram_free = 0, dram_cached = 0;
+  int ssd_pages = 0, ssd_free = 0, ssd_cached = 0;
+  double ssd_percent_recovered = 100;
   int leaked = 0;           // held pages and reservations whose owner's deadline has passed
   int pulls_in_flight = 0;  // blocks on their way into the arena or the DRAM tier
-  uint64_t hits_hbm = 0, hits_dram = 0, hits_remote = 0, misses = 0;  // blocks
+  // Blocks.
+  uint64_t hits_hbm = 0, hits_dram = 0, hits_ssd = 0, hits_remote = 0, hits_remote_ssd = 0;
+  uint64_t misses = 0;
   uint64_t pulled_bytes = 0, verify_failures = 0, pull_failures = 0;
-  uint64_t evictions_hbm = 0, evictions_dram = 0;
-  double pull_bytes_per_us = 0;  // smoothed; 0: none yet
+  uint64_t evictions_hbm = 0, evictions_dram = 0, evictions_ssd = 0;
+  uint64_t lost = 0;  // blocks that a tier turned out to hold no more, or damaged
+  uint64_t ssd_refused = 0, ssd_unwritten = 0;  // by admission; for want of time or room
+  uint64_t staged = 0, stage_failures = 0;      // for other nodes
+  BlockStoreStats ssd;
+  double pull_bytes_per_us = 0;      // smoothed; 0: none yet
+  double ssd_read_bytes_per_us = 0;  // the same
 };
 
 class NodePool {
@@ -123,11 +143,13 @@ class NodePool {
   // One entry for each wanted block, in order.
   using AcquireDone = std::function<void(std::vector<absl::StatusOr<AcquiredBlock>>)>;
 
-  // Allocates the slabs (slow: at start). `loop`, `transport` and `peers` outlive the pool.
+  // Allocates the slabs (slow: at start). `loop`, `transport` and `peers` outlive the pool. `ssd`:
+  // the SSD tier, if there is one; its blocks come back in the background from the loop's first
+  // turn on. To be called, like the destructor, on the loop or while it does not run.
   // RESOURCE_EXHAUSTED says how much memory was asked for.
-  static absl::StatusOr<std::unique_ptr<NodePool>> Create(const NodePoolOptions& options,
-                                                          EventLoop* loop, Transport* transport,
-                                                          PeerDirectory* peers);
+  static absl::StatusOr<std::unique_ptr<NodePool>> Create(
+      const NodePoolOptions& options, EventLoop* loop, Transport* transport, PeerDirectory* peers,
+      std::unique_ptr<PersistentBlockStore> ssd = nullptr);
   virtual ~NodePool() = default;
 
   virtual const BlockLayout& layout() const = 0;
@@ -138,6 +160,12 @@ class NodePool {
 
   // How many leading keys are in this node's own tiers.
   virtual int MatchLocal(std::span<const BlockKey> keys) const = 0;
+  // The highest of this node's own tiers that has the block.
+  struct LocalBlock {
+    Tier tier = Tier::kHbm;
+    BlockTraits traits;
+  };
+  virtual std::optional<LocalBlock> FindLocal(const BlockKey& key) const = 0;
 
   // Promises `pages` to `owner`, who counts as leaking if he still holds any after `deadline`.
   // RESOURCE_EXHAUSTED: says how many there are and how many are promised.
@@ -152,13 +180,13 @@ class NodePool {
   // reservation is empty.
   virtual std::optional<PageRef> HoldCached(PageReservation& reservation, const BlockKey& key) = 0;
 
-  // Brings blocks into the arena: from its own pages, else its DRAM tier, else the sources in turn,
-  // all at the same time. Draws on `reservation` at once, at most one page a block; pages that are
-  // not used in the end go back to it (if it is still there) before `done`, which runs later than
-  // this call, once. A block that no source gives: NOT_FOUND, or the last source's error.
-  // DEADLINE_EXCEEDED: not here by `deadline`. RESOURCE_EXHAUSTED: the reservation was empty. Every
-  // page is verified. Destroying the ticket cancels: `done` does not run, pages come back when
-  // transfers have ended.
+  // Brings blocks into the arena: from its own pages, else from the node's other tiers and the
+  // sources, the quickest by measurement first, all blocks at the same time. Draws on `reservation`
+  // at once, at most one page a block; pages that are not used in the end go back to it (if it is
+  // still there) before `done`, which runs later than this call, once. A block that no source
+  // gives: NOT_FOUND, or the last source's error. DEADLINE_EXCEEDED: not here by `deadline`.
+  // RESOURCE_EXHAUSTED: the reservation was empty. Every page is verified. Destroying the ticket
+  // cancels: `done` does not run, pages come back when transfers have ended.
   class Ticket {
    public:
     virtual ~Ticket() = default;
@@ -174,7 +202,21 @@ class NodePool {
 
   // Makes a sealed, full, private page findable and announces it. `parent`: the key before it in
   // the chain. If the key is cached already, the page stays private, and is free when let go.
-  virtual void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) = 0;
+  virtual void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent,
+                       const BlockTraits& traits) = 0;
+
+  // Where a peer can read this block from memory, now that it asked: read from the SSD first, if it
+  // is only there. `done` runs once, possibly within this call. Errors: see Stager.
+  struct StagedBlock {
+    Tier tier = Tier::kDram;
+    BlockAddress address;
+  };
+  using StageDone = std::function<void(absl::StatusOr<StagedBlock>)>;
+  virtual void Stage(const BlockKey& key, absl::Time deadline, StageDone done) = 0;
+
+  // When `blocks` blocks from `source` would be in the arena, from measured rates and what is under
+  // way. Zero for the arena itself.
+  virtual absl::Duration ExpectPull(const SourceId& source, int blocks) const = 0;
 
   // All blocks that peers may pull now. From then on changes go to `listener`.
   virtual std::vector<InventoryChange> Inventory(InventoryListener listener) = 0;

@@ -3,10 +3,12 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "kvstore/core/lru.h"
 
 namespace tarn::kvstore {
 
@@ -20,43 +22,88 @@ class NodePoolImpl::AcquireTicket : public Ticket {
   const AcquireId id_;
 };
 
-absl::StatusOr<std::unique_ptr<NodePool>> NodePoolImpl::Create(const NodePoolOptions& options,
-                                                               EventLoop* loop,
-                                                               Transport* transport,
-                                                               PeerDirectory* peers) {
+absl::StatusOr<std::unique_ptr<NodePool>> NodePoolImpl::Create(
+    const NodePoolOptions& options, EventLoop* loop, Transport* transport, PeerDirectory* peers,
+    std::unique_ptr<PersistentBlockStore> ssd) {
   RETURN_IF_ERROR(options.layout.Validate());
   if (options.hbm_pages <= 0 || options.dram_pages < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("hbm_pages must be positive (is ", options.hbm_pages,
                      "), dram_pages not negative (is ", options.dram_pages, ")"));
   }
-  PullContext context{loop, transport, peers, options.layout, PeerId()};
+  PullContext context{loop, transport, peers, nullptr, options.layout};
   std::unique_ptr<NodePoolImpl> pool(new NodePoolImpl(options, context));
-  RETURN_IF_ERROR(pool->AllocateTiers());
+  pool->context_.rates = &pool->rates_;
+  RETURN_IF_ERROR(pool->MakeTiers(std::move(ssd)));
+  pool->MakeFeeders();
   return pool;
 }
 
-absl::Status NodePoolImpl::AllocateTiers() {
+absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) {
+  const BlockLayout& layout = options_.layout;
+  EventLoop* loop = context_.loop;
   Transport* transport = context_.transport;
   auto announce = [this](const InventoryChange& change) { Announce(change); };
-  ASSIGN_OR_RETURN(arena_, TierPages::Create(options_.arena_tier, options_.layout,
-                                             options_.hbm_pages, transport, announce));
+  ASSIGN_OR_RETURN(arena_, CacheTier::InMemory(options_.arena_tier, layout, options_.hbm_pages,
+                                               MakePolicy(options_.arena_tier, options_.hbm_pages),
+                                               loop, transport, announce));
+  tiers_.push_back(arena_.get());
   if (options_.dram_pages > 0) {
-    ASSIGN_OR_RETURN(dram_, TierPages::Create(Tier::kDram, options_.layout, options_.dram_pages,
-                                              transport, announce));
+    ASSIGN_OR_RETURN(dram_, CacheTier::InMemory(Tier::kDram, layout, options_.dram_pages,
+                                                MakePolicy(Tier::kDram, options_.dram_pages), loop,
+                                                transport, announce));
+    tiers_.push_back(dram_.get());
   }
   // Peers find a region at its index; the pool's are all there are, from 0.
   CHECK_EQ(arena_->memory()->index().value(), 0u);
-  descriptors_.push_back(arena_->memory()->descriptor());
-  if (dram_ != nullptr) descriptors_.push_back(dram_->memory()->descriptor());
-  ASSIGN_OR_RETURN(context_.self, transport->Connect({transport->Address(), descriptors_}));
+  std::vector<std::shared_ptr<RegisteredMemory>> regions;
+  for (CacheTier* tier : tiers_) {
+    regions.push_back(tier->memory());
+    descriptors_.push_back(tier->memory()->descriptor());
+  }
+  ASSIGN_OR_RETURN(PeerId self, transport->Connect({transport->Address(), descriptors_}));
+  for (CacheTier* tier : tiers_) tier->SetLocal(self, regions);
+  if (ssd == nullptr) return absl::OkStatus();
+  std::unique_ptr<EvictionPolicy> policy = MakePolicy(Tier::kSsd, ssd->slots());
+  ssd_ = CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop, announce);
+  tiers_.push_back(ssd_.get());
+  ssd_->Recover([](const absl::Status& status) {
+    LOG_IF(ERROR, !status.ok()) << "the SSD tier cannot be used: " << status;
+  });
   return absl::OkStatus();
+}
+
+std::unique_ptr<EvictionPolicy> NodePoolImpl::MakePolicy(Tier tier, int pages) const {
+  if (options_.eviction) return options_.eviction(tier, pages);
+  return std::make_unique<LruPolicy>(pages);
+}
+
+void NodePoolImpl::MakeFeeders() {
+  EventLoop* loop = context_.loop;
+  if (ssd_ != nullptr) {
+    std::vector<CacheTier*> memory(tiers_.begin(), tiers_.end() - 1);
+    // From DRAM where there is one: it has no promises to keep.
+    std::reverse(memory.begin(), memory.end());
+    TierFeederOptions feeder{.max_copies = options_.max_ssd_writes,
+                             .max_waiting = static_cast<size_t>(memory.front()->table().pages())};
+    to_ssd_ = std::make_unique<TierFeeder>(feeder, loop, ssd_.get(), memory, options_.admit_to_ssd,
+                                           nullptr);
+    stager_ = std::make_unique<Stager>(StagerOptions(), loop, ssd_.get(), memory);
+  }
+  if (dram_ != nullptr && options_.write_through) {
+    TierFeederOptions feeder{.max_copies = std::max(1, options_.max_copies),
+                             .max_waiting = static_cast<size_t>(options_.hbm_pages)};
+    to_dram_ = std::make_unique<TierFeeder>(feeder, loop, dram_.get(),
+                                            std::vector<CacheTier*>{arena_.get()}, nullptr,
+                                            [this](const BlockRecord& record) {
+                                              if (to_ssd_ != nullptr) to_ssd_->Want(record);
+                                            });
+  }
 }
 
 NodePoolImpl::~NodePoolImpl() {
   CHECK_EQ(promises_.holds(), 0) << "pages are still held when their pool goes";
   for (auto& [id, fill] : fills_) fill->pull->Abandon();
-  for (auto& [id, copy] : copies_) copy.pull->Abandon();
 }
 
 std::vector<std::string> NodePoolImpl::RegionDescriptors() const { return descriptors_; }
@@ -67,23 +114,30 @@ void NodePoolImpl::Announce(const InventoryChange& change) {
 
 std::vector<InventoryChange> NodePoolImpl::Inventory(InventoryListener listener) {
   listener_ = std::move(listener);
-  std::vector<InventoryChange> changes = arena_->Inventory();
-  if (dram_ != nullptr) {
-    std::vector<InventoryChange> dram = dram_->Inventory();
-    changes.insert(changes.end(), dram.begin(), dram.end());
+  std::vector<InventoryChange> changes;
+  for (const CacheTier* tier : tiers_) {
+    std::vector<InventoryChange> held = tier->Inventory();
+    changes.insert(changes.end(), std::make_move_iterator(held.begin()),
+                   std::make_move_iterator(held.end()));
   }
   return changes;
 }
 
 int NodePoolImpl::MatchLocal(std::span<const BlockKey> keys) const {
-  int matched = 0;
-  for (const BlockKey& key : keys) {
-    bool here =
-        arena_->table().Find(key) >= 0 || (dram_ != nullptr && dram_->table().Find(key) >= 0);
-    if (!here) break;
-    ++matched;
-  }
-  return matched;
+  auto here = [this](const BlockKey& key) { return FindTier(key) != nullptr; };
+  return static_cast<int>(std::find_if_not(keys.begin(), keys.end(), here) - keys.begin());
+}
+
+CacheTier* NodePoolImpl::FindTier(const BlockKey& key) const {
+  auto has = [&key](const CacheTier* tier) { return tier->Has(key); };
+  auto it = std::find_if(tiers_.begin(), tiers_.end(), has);
+  return it == tiers_.end() ? nullptr : *it;
+}
+
+std::optional<NodePool::LocalBlock> NodePoolImpl::FindLocal(const BlockKey& key) const {
+  const CacheTier* tier = FindTier(key);
+  if (tier == nullptr) return std::nullopt;
+  return LocalBlock{tier->tier(), tier->table().traits(tier->table().Find(key))};
 }
 
 // Promises and holds.
@@ -102,12 +156,17 @@ absl::StatusOr<PageReservation> NodePoolImpl::Reserve(RequestId owner, int pages
 
 bool NodePoolImpl::PromisePages(int pages) {
   BlockTable& table = arena_->table();
-  for (auto& [id, copy] : copies_) {
-    if (table.Reserve(pages)) return true;
-    // The copy goes on without a hold, as in StartCopy.
-    if (copy.arena_page >= 0) table.LetGo(std::exchange(copy.arena_page, -1), Now());
+  for (TierFeeder* feeder : {to_dram_.get(), to_ssd_.get()}) {
+    while (feeder != nullptr) {
+      if (table.Reserve(pages)) return true;
+      // The copy goes on without a hold, as in TierFeeder::Start.
+      if (!feeder->LetGoOfOne(arena_.get())) break;
+    }
   }
-  return table.Reserve(pages);
+  while (!table.Reserve(pages)) {
+    if (stager_ == nullptr || !stager_->LetGoOfOne()) return false;
+  }
+  return true;
 }
 
 int NodePoolImpl::Remaining(uint64_t reservation) const {
@@ -181,12 +240,45 @@ BlockIdentity NodePoolImpl::IdentityFor(const PageRef& page, const BlockKey& key
   return {key, arena_->table().epoch(page.page()), token_count};
 }
 
-void NodePoolImpl::Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) {
+void NodePoolImpl::Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent,
+                           const BlockTraits& traits) {
   const BlockHeader& header = HeaderOf(page.bytes());
   CHECK(header.magic == BlockHeader::kMagic && header.key == key &&
         header.epoch == arena_->table().epoch(page.page()))
       << "page " << page.page() << " is not sealed as " << key;
-  if (arena_->Publish(page.page(), key, parent, Now())) WantCopy(key, parent);
+  if (arena_->Publish(page.page(), key, parent, traits, Now())) Feed(RecordOf(key, parent, traits));
+}
+
+BlockRecord NodePoolImpl::RecordOf(const BlockKey& key, const std::optional<BlockKey>& parent,
+                                   const BlockTraits& traits) const {
+  return {.key = key,
+          .parent = parent,
+          .token_count = static_cast<uint32_t>(options_.layout.block_tokens),
+          .traits = traits,
+          .last_use = Now()};
+}
+
+void NodePoolImpl::Feed(const BlockRecord& record) {
+  if (to_dram_ != nullptr) {
+    to_dram_->Want(record);
+  } else if (to_ssd_ != nullptr) {
+    to_ssd_->Want(record);
+  }
+}
+
+void NodePoolImpl::Stage(const BlockKey& key, absl::Time deadline, StageDone done) {
+  if (stager_ != nullptr) return stager_->Stage(key, deadline, std::move(done));
+  for (CacheTier* tier : tiers_) {
+    int32_t page = tier->table().Find(key);
+    if (page >= 0) return done(StagedBlock{tier->tier(), tier->Address(page)});
+  }
+  done(absl::NotFoundError(absl::StrCat("block ", key.ToHex(), " is not here")));
+}
+
+absl::Duration NodePoolImpl::ExpectPull(const SourceId& source, int blocks) const {
+  bool in_place = source.node.value().empty() && source.tier == arena_->tier();
+  if (in_place) return absl::ZeroDuration();
+  return rates_.Expect(source, blocks, options_.layout.page_bytes());
 }
 
 // Acquire.
@@ -206,7 +298,7 @@ std::unique_ptr<NodePool::Ticket> NodePoolImpl::Acquire(PageReservation& reserva
   for (size_t i = 0; i < wanted.size(); ++i) {
     if (!TakeFromArena(*acquisition, i, wanted[i])) missing.push_back(i);
   }
-  for (size_t i : missing) StartBlock(id, *acquisition, i, wanted[i]);
+  for (size_t i : missing) StartBlock(id, *acquisition, i, wanted[i], deadline);
   bool complete = acquisition->waiting.empty();
   if (!complete && deadline != absl::InfiniteFuture()) {
     acquisition->timer = context_.loop->PostAt(deadline, [this, id] { Expire(id); });
@@ -236,11 +328,10 @@ bool NodePoolImpl::TakeFromArena(Acquisition& acquisition, size_t index,
 }
 
 void NodePoolImpl::StartBlock(AcquireId id, Acquisition& acquisition, size_t index,
-                              WantedBlock& wanted) {
+                              WantedBlock& wanted, absl::Time deadline) {
   auto joined = IsTail(wanted) ? fill_by_key_.end() : fill_by_key_.find(wanted.key);
-  bool in_dram = dram_ != nullptr && !IsTail(wanted) && dram_->table().Find(wanted.key) >= 0;
-  if (joined == fill_by_key_.end() && !in_dram && wanted.sources.empty() &&
-      arena_->table().Find(wanted.key) < 0) {
+  bool here = !IsTail(wanted) && FindTier(wanted.key) != nullptr;
+  if (joined == fill_by_key_.end() && !here && wanted.sources.empty()) {
     ++counters_.misses;
     acquisition.results[index] = absl::NotFoundError(
         absl::StrCat("block ", wanted.key.ToHex(), " is not here, and no source was given"));
@@ -251,28 +342,32 @@ void NodePoolImpl::StartBlock(AcquireId id, Acquisition& acquisition, size_t ind
         absl::StrCat("the reservation has no page left for block ", wanted.key.ToHex()));
     return;
   }
-  FillId fill = joined == fill_by_key_.end() ? StartFill(wanted) : joined->second;
+  FillId fill = joined == fill_by_key_.end() ? StartFill(wanted, deadline) : joined->second;
   fills_.at(fill)->waiters.push_back({id, index, acquisition.reservation});
   acquisition.waiting[index] = fill;
 }
 
-NodePoolImpl::FillId NodePoolImpl::StartFill(WantedBlock& wanted) {
+NodePoolImpl::FillId NodePoolImpl::StartFill(WantedBlock& wanted, absl::Time deadline) {
   FillId id = ++last_id_;
   auto fill = std::make_unique<Fill>();
   fill->key = wanted.key;
   fill->parent = wanted.parent;
+  fill->traits = wanted.traits;
   fill->tail = IsTail(wanted);
   fill->page = arena_->TakeReserved(Now());
-  PullRequest request{
-      wanted.key,      wanted.token_count, {}, std::move(wanted.sources), arena_->Bytes(fill->page),
-      arena_->memory()};
-  int32_t dram_page = dram_ == nullptr || fill->tail ? -1 : dram_->table().Find(wanted.key);
-  if (dram_page >= 0 && dram_->table().TryHold(dram_page, Now())) {
-    fill->dram_page = dram_page;
-    request.own_sources.push_back(dram_->Address(dram_page));
+  PullRequest request{.key = wanted.key,
+                      .token_count = wanted.token_count,
+                      .to = arena_->Bytes(fill->page),
+                      .memory = arena_->memory(),
+                      .deadline = deadline};
+  for (CacheTier* tier : tiers_) {
+    if (tier == arena_.get() || fill->tail || !tier->Has(wanted.key)) continue;
+    request.sources.push_back(tier);
+    fill->traits = tier->table().traits(tier->table().Find(wanted.key));
   }
-  fill->remote = request.own_sources.empty();
-  if (fill->remote) rate_.Start(Now());
+  fill->remote = request.sources.empty();
+  for (BlockSource& source : wanted.sources) request.sources.push_back(std::move(source));
+  if (fill->remote) pull_rate_.Start(Now());
   if (!fill->tail) fill_by_key_[wanted.key] = id;
   Fill& started = *fill;
   fills_.emplace(id, std::move(fill));
@@ -285,10 +380,9 @@ void NodePoolImpl::OnFilled(FillId id, const PullOutcome& outcome) {
   auto node = fills_.extract(id);
   Fill& fill = *node.mapped();
   CloseToOthers(id, fill);
-  if (fill.dram_page >= 0) dram_->table().LetGo(fill.dram_page, Now());
   CountOutcome(fill, outcome);
   if (outcome.status.ok()) {
-    Succeed(fill, outcome.own ? BlockOrigin::kLocalDram : BlockOrigin::kRemote);
+    Succeed(fill, outcome.origin);
   } else {
     Fail(fill, outcome.status);
   }
@@ -296,15 +390,31 @@ void NodePoolImpl::OnFilled(FillId id, const PullOutcome& outcome) {
   for (const Waiter& waiter : fill.waiters) FinishIfComplete(waiter.acquire);
 }
 
+uint64_t& NodePoolImpl::HitsFrom(BlockOrigin origin) {
+  switch (origin) {
+    case BlockOrigin::kLocalHbm:
+      return counters_.hits_hbm;
+    case BlockOrigin::kLocalDram:
+      return counters_.hits_dram;
+    case BlockOrigin::kLocalSsd:
+      return counters_.hits_ssd;
+    case BlockOrigin::kRemote:
+      return counters_.hits_remote;
+    case BlockOrigin::kRemoteSsd:
+      return counters_.hits_remote_ssd;
+  }
+  LOG(FATAL) << "no such origin";
+}
+
 void NodePoolImpl::CountOutcome(const Fill& fill, const PullOutcome& outcome) {
   counters_.verify_failures += outcome.verify_failures;
   counters_.pull_failures += outcome.source_failures;
-  bool remote_bytes = outcome.status.ok() && !outcome.own;
+  bool remote = outcome.origin == BlockOrigin::kRemote || outcome.origin == BlockOrigin::kRemoteSsd;
+  bool remote_bytes = outcome.status.ok() && remote;
   if (remote_bytes) counters_.pulled_bytes += outcome.bytes;
-  if (fill.remote) rate_.Finish(remote_bytes ? outcome.bytes : 0, Now());
+  if (fill.remote) pull_rate_.Finish(remote_bytes ? outcome.bytes : 0, Now());
   if (outcome.status.ok()) {
-    (outcome.own ? counters_.hits_dram : counters_.hits_remote) +=
-        std::max<size_t>(1, fill.waiters.size());
+    HitsFrom(outcome.origin) += std::max<size_t>(1, fill.waiters.size());
   } else if (!absl::IsCancelled(outcome.status)) {
     counters_.misses += fill.waiters.size();
   }
@@ -318,7 +428,7 @@ void NodePoolImpl::Succeed(Fill& fill, BlockOrigin origin) {
     return Deliver(fill.waiters[0], AcquiredBlock{RefTo(fill.page, deadline), origin});
   }
   int32_t page = fill.page;
-  if (!fill.tail && !arena_->Publish(page, fill.key, fill.parent, Now())) {
+  if (!fill.tail && !arena_->Publish(page, fill.key, fill.parent, fill.traits, Now())) {
     page = table.Find(fill.key);  // made here meanwhile: this copy is not needed
   }
   table.LetGo(fill.page, Now());
@@ -328,7 +438,9 @@ void NodePoolImpl::Succeed(Fill& fill, BlockOrigin origin) {
     absl::Time deadline = acquisitions_.at(waiter.acquire)->hold_deadline;
     Deliver(waiter, AcquiredBlock{HoldWithPromise(page, waiter.reservation, deadline), origin});
   }
-  if (!fill.tail && origin == BlockOrigin::kRemote) WantCopy(fill.key, fill.parent);
+  // Also of what came from the SSD: a block in use again moves up.
+  bool in_dram = origin == BlockOrigin::kLocalDram;
+  if (!fill.tail && !in_dram) Feed(RecordOf(fill.key, fill.parent, fill.traits));
 }
 
 void NodePoolImpl::Fail(Fill& fill, const absl::Status& status) {
@@ -408,59 +520,6 @@ void NodePoolImpl::CancelAcquire(AcquireId id) {
   for (const auto& [index, fill] : acquisition->waiting) LeaveFill(fill, id, index);
 }
 
-// Copies into the DRAM tier.
-
-void NodePoolImpl::WantCopy(const BlockKey& key, const std::optional<BlockKey>& parent) {
-  if (dram_ == nullptr || !options_.write_through) return;
-  // The oldest wish goes: at that length its block has most likely left the arena anyway.
-  if (waiting_copies_.size() >= static_cast<size_t>(options_.hbm_pages)) {
-    waiting_copies_.pop_front();
-  }
-  waiting_copies_.push_back({key, parent});
-  StartCopies();
-}
-
-void NodePoolImpl::StartCopies() {
-  while (!waiting_copies_.empty() &&
-         copies_.size() < static_cast<size_t>(std::max(1, options_.max_copies))) {
-    WaitingCopy waiting = waiting_copies_.front();
-    waiting_copies_.pop_front();
-    StartCopy(waiting);
-  }
-}
-
-void NodePoolImpl::StartCopy(const WaitingCopy& waiting) {
-  int32_t source = arena_->table().Find(waiting.key);
-  if (source < 0 || dram_->table().Find(waiting.key) >= 0) return;
-  std::optional<int32_t> target = dram_->TryTake(Now());
-  if (!target.has_value()) return;
-  uint64_t id = ++last_id_;
-  Copy& copy = copies_[id];
-  copy = {waiting.key, waiting.parent, -1, *target, nullptr};
-  // Where holding it would break a promise the copy runs all the same: if the page is reused
-  // meanwhile, what arrived does not verify.
-  if (arena_->table().TryHold(source, Now())) copy.arena_page = source;
-  PullRequest request{waiting.key,
-                      static_cast<uint32_t>(options_.layout.block_tokens),
-                      {arena_->Address(source)},
-                      {},
-                      dram_->Bytes(*target),
-                      dram_->memory()};
-  copy.pull = BlockPull::Start(context_, std::move(request),
-                               [this, id](const PullOutcome& outcome) { OnCopied(id, outcome); });
-}
-
-void NodePoolImpl::OnCopied(uint64_t id, const PullOutcome& outcome) {
-  Copy copy = std::move(copies_.extract(id).mapped());
-  if (copy.arena_page >= 0) arena_->table().LetGo(copy.arena_page, Now());
-  if (outcome.status.ok()) {
-    RestampBlock(dram_->Bytes(copy.dram_page), dram_->table().epoch(copy.dram_page));
-    dram_->Publish(copy.dram_page, copy.key, copy.parent, Now());
-  }
-  dram_->table().LetGo(copy.dram_page, Now());
-  StartCopies();
-}
-
 NodePoolStats NodePoolImpl::Stats() const {
   NodePoolStats stats = counters_;
   const BlockTable& hbm = arena_->table();
@@ -477,9 +536,32 @@ NodePoolStats NodePoolImpl::Stats() const {
     stats.evictions_dram = dram_->evictions();
   }
   stats.leaked = promises_.Leaked(Now());
-  stats.pulls_in_flight = static_cast<int>(fills_.size() + copies_.size());
-  stats.pull_bytes_per_us = rate_.bytes_per_us();
+  stats.pulls_in_flight = static_cast<int>(fills_.size());
+  if (to_dram_ != nullptr) stats.pulls_in_flight += to_dram_->Stats().copying;
+  stats.pull_bytes_per_us = pull_rate_.bytes_per_us();
+  for (const CacheTier* tier : tiers_) stats.lost += tier->drops();
+  AddSsdStats(stats);
   return stats;
+}
+
+void NodePoolImpl::AddSsdStats(NodePoolStats& stats) const {
+  if (ssd_ == nullptr) return;
+  const BlockTable& table = ssd_->table();
+  stats.ssd_pages = table.pages();
+  stats.ssd_free = table.free_pages();
+  stats.ssd_cached = table.cached_pages();
+  stats.ssd_percent_recovered = ssd_->percent_recovered();
+  stats.evictions_ssd = ssd_->evictions();
+  TierFeederStats fed = to_ssd_->Stats();
+  stats.pulls_in_flight += fed.copying;
+  stats.ssd_refused = fed.refused;
+  stats.ssd_unwritten = fed.forgotten + fed.failed;
+  StagerStats staged = stager_->Stats();
+  stats.pulls_in_flight += staged.reading;
+  stats.staged = staged.staged;
+  stats.stage_failures = staged.failed;
+  stats.ssd = ssd_->store().Stats();
+  stats.ssd_read_bytes_per_us = rates_.BytesPerUs({NodeId(), Tier::kSsd});
 }
 
 }  // namespace tarn::kvstore

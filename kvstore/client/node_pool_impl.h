@@ -1,6 +1,6 @@
 #pragma once
 
-// The NodePool: arena, DRAM tier, fills of arena pages, copies into DRAM. See node_pool.h.
+// The NodePool: its tiers, and fills of arena pages. See node_pool.h.
 //
 // A fill brings one block into one arena page. It is made once for all who want the block at a
 // time. Each waiter has put in one promise; the first one's became the page, the others' lie in the
@@ -9,7 +9,6 @@
 // success and failure.
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,24 +17,28 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "kvstore/client/block_pull.h"
+#include "kvstore/client/cache_tier.h"
 #include "kvstore/client/node_pool.h"
 #include "kvstore/client/promises.h"
-#include "kvstore/client/tier_pages.h"
+#include "kvstore/client/stager.h"
+#include "kvstore/client/tier_feeder.h"
 #include "kvstore/core/rate_meter.h"
+#include "kvstore/core/source_rates.h"
 
 namespace tarn::kvstore {
 
 class NodePoolImpl : public NodePool {
  public:
-  static absl::StatusOr<std::unique_ptr<NodePool>> Create(const NodePoolOptions& options,
-                                                          EventLoop* loop, Transport* transport,
-                                                          PeerDirectory* peers);
+  static absl::StatusOr<std::unique_ptr<NodePool>> Create(
+      const NodePoolOptions& options, EventLoop* loop, Transport* transport, PeerDirectory* peers,
+      std::unique_ptr<PersistentBlockStore> ssd);
   ~NodePoolImpl() override;
 
   const BlockLayout& layout() const override { return options_.layout; }
   std::byte* arena() const override { return arena_->memory()->bytes().data(); }
   std::vector<std::string> RegionDescriptors() const override;
   int MatchLocal(std::span<const BlockKey> keys) const override;
+  std::optional<LocalBlock> FindLocal(const BlockKey& key) const override;
   absl::StatusOr<PageReservation> Reserve(RequestId owner, int pages, absl::Time deadline) override;
   PageRef Allocate(PageReservation& reservation) override;
   std::optional<PageRef> HoldCached(PageReservation& reservation, const BlockKey& key) override;
@@ -43,7 +46,10 @@ class NodePoolImpl : public NodePool {
                                   absl::Time deadline, AcquireDone done) override;
   BlockIdentity IdentityFor(const PageRef& page, const BlockKey& key,
                             uint32_t token_count) override;
-  void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) override;
+  void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent,
+               const BlockTraits& traits) override;
+  void Stage(const BlockKey& key, absl::Time deadline, StageDone done) override;
+  absl::Duration ExpectPull(const SourceId& source, int blocks) const override;
   std::vector<InventoryChange> Inventory(InventoryListener listener) override;
   NodePoolStats Stats() const override;
 
@@ -70,29 +76,19 @@ class NodePoolImpl : public NodePool {
   struct Fill {
     BlockKey key;
     std::optional<BlockKey> parent;
+    BlockTraits traits;
     bool tail = false;
     int32_t page = -1;
-    int32_t dram_page = -1;  // held as its source
-    bool remote = false;     // counted by the rate meter
+    bool remote = false;  // counted by the rate meter
     std::vector<Waiter> waiters;
     uint64_t orphaned_promise = 0;  // reservation of the last waiter, if all have gone
     std::shared_ptr<BlockPull> pull;
   };
-  struct Copy {
-    BlockKey key;
-    std::optional<BlockKey> parent;
-    int32_t arena_page = -1;  // held meanwhile; -1: it could not be
-    int32_t dram_page = -1;
-    std::shared_ptr<BlockPull> pull;
-  };
-  struct WaitingCopy {
-    BlockKey key;
-    std::optional<BlockKey> parent;
-  };
-
   NodePoolImpl(const NodePoolOptions& options, PullContext context)
       : options_(options), context_(std::move(context)) {}
-  absl::Status AllocateTiers();
+  absl::Status MakeTiers(std::unique_ptr<PersistentBlockStore> ssd);
+  std::unique_ptr<EvictionPolicy> MakePolicy(Tier tier, int pages) const;
+  void MakeFeeders();
   void Announce(const InventoryChange& change);
   absl::Time Now() const { return context_.loop->Now(); }
 
@@ -112,12 +108,16 @@ class NodePoolImpl : public NodePool {
   // A hold on a cached page, paid with a promise that was drawn on `reservation`.
   PageRef HoldWithPromise(int32_t page, uint64_t reservation, absl::Time deadline);
 
-  void StartBlock(AcquireId id, Acquisition& acquisition, size_t index, WantedBlock& wanted);
+  void StartBlock(AcquireId id, Acquisition& acquisition, size_t index, WantedBlock& wanted,
+                  absl::Time deadline);
   // Gives the block to the acquisition if the arena has it.
   bool TakeFromArena(Acquisition& acquisition, size_t index, const WantedBlock& wanted);
   bool IsTail(const WantedBlock& wanted) const;
-  FillId StartFill(WantedBlock& wanted);
+  // The highest tier that has the block, or null.
+  CacheTier* FindTier(const BlockKey& key) const;
+  FillId StartFill(WantedBlock& wanted, absl::Time deadline);
   void OnFilled(FillId id, const PullOutcome& outcome);
+  uint64_t& HitsFrom(BlockOrigin origin);
   void CountOutcome(const Fill& fill, const PullOutcome& outcome);
   // Hands the verified page out to the waiters.
   void Succeed(Fill& fill, BlockOrigin origin);
@@ -130,26 +130,32 @@ class NodePoolImpl : public NodePool {
   void Expire(AcquireId id);
   void CancelAcquire(AcquireId id);
 
-  void WantCopy(const BlockKey& key, const std::optional<BlockKey>& parent);
-  void StartCopies();
-  void StartCopy(const WaitingCopy& waiting);
-  void OnCopied(uint64_t id, const PullOutcome& outcome);
+  // A block has come into the arena: the tiers below may want it.
+  void Feed(const BlockRecord& record);
+  BlockRecord RecordOf(const BlockKey& key, const std::optional<BlockKey>& parent,
+                       const BlockTraits& traits) const;
+
+  void AddSsdStats(NodePoolStats& stats) const;
 
   const NodePoolOptions options_;
   PullContext context_;
-  std::unique_ptr<TierPages> arena_;
-  std::unique_ptr<TierPages> dram_;  // null: no DRAM tier
+  // Devices go first: they write from memory, and read into it.
+  std::unique_ptr<CacheTier> arena_;
+  std::unique_ptr<CacheTier> dram_;  // null: none
+  std::unique_ptr<CacheTier> ssd_;   // null: none
+  std::vector<CacheTier*> tiers_;    // all, from the top
+  std::unique_ptr<TierFeeder> to_dram_, to_ssd_;
+  std::unique_ptr<Stager> stager_;
   std::vector<std::string> descriptors_;
   InventoryListener listener_;
 
   Promises promises_;
-  uint64_t last_id_ = 0;  // of acquisitions, fills and copies
+  uint64_t last_id_ = 0;  // of acquisitions and fills
   absl::flat_hash_map<AcquireId, std::unique_ptr<Acquisition>> acquisitions_;
   absl::flat_hash_map<FillId, std::unique_ptr<Fill>> fills_;
   absl::flat_hash_map<BlockKey, FillId> fill_by_key_;  // those that others may join
-  std::map<uint64_t, Copy> copies_;                    // oldest first
-  std::deque<WaitingCopy> waiting_copies_;
-  RateMeter rate_;
+  SourceRates rates_;
+  RateMeter pull_rate_;     // all sources on other nodes together
   NodePoolStats counters_;  // only the counting fields
 };
 

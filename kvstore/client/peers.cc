@@ -20,7 +20,7 @@ constexpr absl::Duration kRememberFailure = absl::Seconds(1);
 }  // namespace
 
 Peers::Peers(EventLoop* loop, const std::vector<EventLoop*>& connect_loops, Transport* transport)
-    : loop_(loop), transport_(transport) {
+    : loop_(loop), transport_(transport), stage_calls_(loop) {
   CHECK(!connect_loops.empty());
   for (EventLoop* connect_loop : connect_loops) connectors_.push_back({connect_loop, 0});
 }
@@ -33,6 +33,7 @@ PeersStats Peers::Stats() const {
   PeersStats stats = counters_;
   stats.connected = std::count_if(entries_.begin(), entries_.end(),
                                   [](const auto& entry) { return entry.second.connected; });
+  stats.stagings = stage_calls_.in_flight();
   return stats;
 }
 
@@ -155,6 +156,13 @@ void Peers::Finish(const Life& life, absl::StatusOr<PeerId> peer) {
     entries_.erase(life);
   }
   for (Done& done : waiting) done(peer);
+}
+
+// The handshake has found this life of the node at the address. Should another one be there by now,
+// then what it stages does not verify against the old life's memory.
+void Peers::Stage(const BlockSource& source, const BlockKey& key, absl::Time deadline,
+                  StageDone done) {
+  stage_calls_.Stage(source.rpc_address, key, deadline, std::move(done));
 }
 
 void Peers::Forget(const BlockSource& source) {

@@ -17,6 +17,7 @@
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
 #include "kvstore/client/peer_directory.h"
+#include "kvstore/client/stage_calls.h"
 #include "proto/kvstore.grpc.pb.h"
 
 namespace tarn::kvstore {
@@ -24,6 +25,7 @@ namespace tarn::kvstore {
 struct PeersStats {
   size_t connected = 0;   // peers
   size_t handshakes = 0;  // under way
+  size_t stagings = 0;    // calls under way
   uint64_t failures = 0;  // handshakes and connects that failed or took too long
   uint64_t skips = 0;     // Resolves that were answered from a remembered failure
 };
@@ -40,6 +42,8 @@ class Peers : public PeerDirectory {
   void SetSelf(v1::NodeInfo self) { self_ = std::move(self); }
 
   void Resolve(const BlockSource& source, absl::Time deadline, Done done) override;
+  void Stage(const BlockSource& source, const BlockKey& key, absl::Time deadline,
+             StageDone done) override;
   void Forget(const BlockSource& source) override;
 
   PeersStats Stats() const;
@@ -86,6 +90,7 @@ class Peers : public PeerDirectory {
   std::map<Life, Entry> entries_;
   std::map<Life, Failure> failures_;
   std::vector<Connector> connectors_;
+  StageCalls stage_calls_;
   PeersStats counters_;  // without `connected`
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -32,6 +32,30 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
                                     "Blocks on their way into a tier of this node.")),
       rate_(registry->AddGauge("tarn_kv_pull_bytes_per_second",
                                "Measured rate of pulls from other nodes, smoothed.")),
+      lost_(registry->AddCounter("tarn_kv_lost_blocks_total",
+                                 "Blocks that a tier turned out to hold no more, or damaged.")),
+      ssd_bytes_(registry->AddCounterFamily("tarn_kv_ssd_bytes_total",
+                                            "Payload read from and written to the SSD tier.",
+                                            {{"direction"}})),
+      ssd_errors_(registry->AddCounterFamily(
+          "tarn_kv_ssd_errors_total", "Reads and writes that the device failed.", {{"direction"}})),
+      ssd_queued_(registry->AddGaugeFamily(
+          "tarn_kv_ssd_queued", "Reads and writes that wait or are under way.", {{"direction"}})),
+      ssd_skipped_(registry->AddCounterFamily(
+          "tarn_kv_ssd_unwritten_blocks_total",
+          "Blocks in memory that were not written: refused by admission, or for want of time or "
+          "room.",
+          {{"reason"}})),
+      ssd_device_bytes_(registry->AddCounter(
+          "tarn_kv_ssd_device_written_bytes_total",
+          "Bytes written to the disk, index and all; over the payload: write amplification.")),
+      ssd_damaged_(registry->AddCounter("tarn_kv_ssd_verify_failures_total",
+                                        "Slots that were read and did not hold their block.")),
+      ssd_recovered_(registry->AddGauge("tarn_kv_ssd_recovered_ratio",
+                                        "How much of the index has been read since start.")),
+      staged_(registry->AddCounterFamily(
+          "tarn_kv_staged_blocks_total",
+          "Blocks that other nodes asked to be read from the SSD into memory.", {{"outcome"}})),
       peers_connected_(
           registry->AddGauge("tarn_kv_peers_connected", "Lives of nodes that can be read from.")),
       peer_failures_(registry->AddCounter("tarn_kv_peer_failures_total",
@@ -47,6 +71,7 @@ void PoolMetrics::Raise(metrics::Counter& counter, uint64_t total) {
 void PoolMetrics::Update(const NodePoolStats& pool, const PeersStats& peers) {
   UpdatePages(pool);
   UpdateTransfers(pool);
+  if (pool.ssd_pages > 0) UpdateSsd(pool);
   peers_connected_.Set(static_cast<double>(peers.connected));
   Raise(peer_failures_, peers.failures);
   Raise(peer_skips_, peers.skips);
@@ -72,14 +97,38 @@ void PoolMetrics::UpdatePages(const NodePoolStats& stats) {
 void PoolMetrics::UpdateTransfers(const NodePoolStats& stats) {
   Raise(hits_.With({has_hbm_ ? "hbm" : "dram"}), stats.hits_hbm);
   if (has_hbm_) Raise(hits_.With({"dram"}), stats.hits_dram);
+  Raise(hits_.With({"ssd"}), stats.hits_ssd);
   Raise(hits_.With({"remote"}), stats.hits_remote);
+  Raise(hits_.With({"remote_ssd"}), stats.hits_remote_ssd);
   Raise(misses_, stats.misses);
-  Raise(lookups_, stats.hits_hbm + stats.hits_dram + stats.hits_remote + stats.misses);
+  Raise(lookups_, stats.hits_hbm + stats.hits_dram + stats.hits_ssd + stats.hits_remote +
+                      stats.hits_remote_ssd + stats.misses);
+  Raise(lost_, stats.lost);
   Raise(pulled_bytes_, stats.pulled_bytes);
   Raise(verify_failures_, stats.verify_failures);
   Raise(pull_failures_, stats.pull_failures);
   in_flight_.Set(stats.pulls_in_flight);
   rate_.Set(stats.pull_bytes_per_us * 1e6);
+}
+
+void PoolMetrics::UpdateSsd(const NodePoolStats& stats) {
+  pages_.With({"ssd"}).Set(stats.ssd_pages);
+  blocks_.With({"ssd", "free"}).Set(stats.ssd_free);
+  blocks_.With({"ssd", "cached"}).Set(stats.ssd_cached);
+  Raise(evictions_.With({"ssd"}), stats.evictions_ssd);
+  Raise(ssd_bytes_.With({"read"}), stats.ssd.read_bytes);
+  Raise(ssd_bytes_.With({"write"}), stats.ssd.written_bytes);
+  Raise(ssd_errors_.With({"read"}), stats.ssd.read_errors);
+  Raise(ssd_errors_.With({"write"}), stats.ssd.write_errors);
+  ssd_queued_.With({"read"}).Set(stats.ssd.reads_queued);
+  ssd_queued_.With({"write"}).Set(stats.ssd.writes_queued);
+  Raise(ssd_skipped_.With({"refused"}), stats.ssd_refused);
+  Raise(ssd_skipped_.With({"late"}), stats.ssd_unwritten);
+  Raise(ssd_device_bytes_, stats.ssd.device_written_bytes);
+  Raise(ssd_damaged_, stats.ssd.verify_failures);
+  ssd_recovered_.Set(stats.ssd_percent_recovered / 100);
+  Raise(staged_.With({"ok"}), stats.staged);
+  Raise(staged_.With({"failed"}), stats.stage_failures);
 }
 
 }  // namespace tarn::kvstore

@@ -18,6 +18,7 @@ class PoolMetrics {
  private:
   void UpdatePages(const NodePoolStats& stats);
   void UpdateTransfers(const NodePoolStats& stats);
+  void UpdateSsd(const NodePoolStats& stats);
   // Brings a counter up to a total that somebody else counts.
   static void Raise(metrics::Counter& counter, uint64_t total);
 
@@ -34,6 +35,15 @@ class PoolMetrics {
   metrics::Gauge& leaked_;
   metrics::Gauge& in_flight_;
   metrics::Gauge& rate_;
+  metrics::Counter& lost_;
+  metrics::Family<metrics::Counter>& ssd_bytes_;
+  metrics::Family<metrics::Counter>& ssd_errors_;
+  metrics::Family<metrics::Gauge>& ssd_queued_;
+  metrics::Family<metrics::Counter>& ssd_skipped_;
+  metrics::Counter& ssd_device_bytes_;
+  metrics::Counter& ssd_damaged_;
+  metrics::Gauge& ssd_recovered_;
+  metrics::Family<metrics::Counter>& staged_;
   metrics::Gauge& peers_connected_;
   metrics::Counter& peer_failures_;
   metrics::Counter& peer_skips_;

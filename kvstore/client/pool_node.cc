@@ -19,6 +19,7 @@
 #include "kvstore/client/pool_service.h"
 #include "kvstore/client/probe.h"
 #include "kvstore/directory/publisher.h"
+#include "kvstore/tier/ssd/ssd_store.h"
 #include "kvstore/wire/convert.h"
 
 namespace tarn::kvstore {
@@ -68,6 +69,7 @@ class PoolNodeImpl : public PoolNode {
  private:
   explicit PoolNodeImpl(PoolNodeOptions options);
   absl::Status Build();
+  absl::StatusOr<std::unique_ptr<PersistentBlockStore>> OpenSsd(const BlockLayout& layout);
   absl::Status Serve(std::vector<grpc::Service*> services);
   absl::Status ServeHttp();
   absl::Status Probe();
@@ -132,15 +134,32 @@ absl::Status PoolNodeImpl::Build() {
   pool.hbm_pages = options_.hbm_pages;
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
   pool.arena_tier = options_.arena_tier;
-  ASSIGN_OR_RETURN(pool_, NodePool::Create(pool, &loop_, transport_.get(), peers_.get()));
+  ASSIGN_OR_RETURN(std::unique_ptr<PersistentBlockStore> ssd, OpenSsd(*layout));
+  ASSIGN_OR_RETURN(pool_, NodePool::Create(pool, &loop_, transport_.get(), peers_.get(),
+                                           std::move(ssd)));
   pool_service_ = std::make_unique<PoolService>(
-      &loop_, PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
+      &loop_, pool_.get(), PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
   metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
   synced_ = &registry_->AddGauge("tarn_kv_directories_synced",
                                  "Directories that have this node's whole inventory.");
   LOG(INFO) << options_.node_id << ": " << pool.hbm_pages << " pages and " << pool.dram_pages
             << " in DRAM, of " << layout->ToString();
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<PersistentBlockStore>> PoolNodeImpl::OpenSsd(
+    const BlockLayout& layout) {
+  if (options_.ssd_path.empty()) return nullptr;
+  SsdStoreOptions options;
+  options.directory = options_.ssd_path;
+  options.capacity_bytes = options_.ssd_bytes;
+  options.layout = layout;
+  options.model_fingerprint = options_.model.fingerprint();
+  absl::StatusOr<std::unique_ptr<SsdStore>> store = SsdStore::Open(options, &loop_);
+  if (!store.ok()) return Annotate(store.status(), "--ssd " + options_.ssd_path);
+  LOG(INFO) << options_.node_id << ": " << (*store)->slots() << " blocks on SSD in "
+            << options_.ssd_path << ", " << (*store)->io_name();
+  return std::move(*store);
 }
 
 absl::Status PoolNodeImpl::Start(std::vector<grpc::Service*> services, LoadSource load) {
@@ -267,7 +286,8 @@ void PoolNodeImpl::WaitForTransfers() {
   std::promise<void> ended;
   absl::Time limit = loop_.Now() + kTransferGrace;
   std::function<void()> look = [&] {
-    bool quiet = pool_->Stats().pulls_in_flight == 0 && peers_->Stats().handshakes == 0;
+    bool quiet = pool_->Stats().pulls_in_flight == 0 && peers_->Stats().handshakes == 0 &&
+                 peers_->Stats().stagings == 0;
     if (quiet || loop_.Now() >= limit) return ended.set_value();
     loop_.PostAfter(absl::Milliseconds(5), look);
   };

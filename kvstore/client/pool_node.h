@@ -43,7 +43,9 @@ struct PoolNodeOptions {
   std::string advertise_host;
   std::vector<std::string> directories;  // "host:port"
   int hbm_pages = 0;
-  uint64_t dram_bytes = 0;       // rounded down to whole pages; 0: no DRAM tier
+  uint64_t dram_bytes = 0;  // rounded down to whole pages; 0: no DRAM tier
+  std::string ssd_path;     // a folder of this node's own; empty: no SSD tier
+  uint64_t ssd_bytes = 0;
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   std::string transports;        // UCX's list of transports; empty: all but TCP, see UcxOptions
   // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP

@@ -1,13 +1,84 @@
 #include "kvstore/client/pool_service.h"
 
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/rpc/unary.h"
 #include "kvstore/client/handshake.h"
+#include "kvstore/client/stage_calls.h"
+#include "kvstore/wire/convert.h"
 
 namespace tarn::kvstore {
 
-PoolService::PoolService(EventLoop* loop, PeerAddress address)
-    : loop_(loop), address_(std::move(address)) {}
+namespace {
+
+// Answers when the last of its blocks is told; made once for each call.
+class Staging {
+ public:
+  Staging(int blocks, UnaryReply<v1::StageResponse> reply)
+      : left_(blocks), reply_(std::move(reply)) {
+    for (int i = 0; i < blocks; ++i) response_.add_blocks();
+  }
+
+  void Set(int index, const absl::StatusOr<NodePool::StagedBlock>& block) {
+    v1::StageResponse::Block* told = response_.mutable_blocks(index);
+    if (block.ok()) {
+      told->set_tier(ToProto(block->tier));
+      told->set_region(block->address.region);
+      told->set_offset(block->address.offset);
+      told->set_epoch(block->address.epoch);
+    } else {
+      told->set_code(static_cast<uint32_t>(block.status().code()));
+      told->set_message(Message(block.status()));
+    }
+    if (--left_ == 0) reply_(std::move(response_));
+  }
+
+ private:
+  int left_;
+  UnaryReply<v1::StageResponse> reply_;
+  v1::StageResponse response_;
+};
+
+}  // namespace
+
+PoolService::PoolService(EventLoop* loop, NodePool* pool, PeerAddress address)
+    : loop_(loop), pool_(pool), address_(std::move(address)) {}
+
+grpc::ServerUnaryReactor* PoolService::Stage(grpc::CallbackServerContext* context,
+                                             const v1::StageRequest* request,
+                                             v1::StageResponse* response) {
+  return HandleUnary<v1::StageRequest, v1::StageResponse>(
+      context, *loop_, request, response,
+      [this](const v1::StageRequest& asked, UnaryReply<v1::StageResponse> reply) {
+        StartStaging(asked, std::move(reply));
+      });
+}
+
+void PoolService::StartStaging(const v1::StageRequest& request,
+                               UnaryReply<v1::StageResponse> reply) {
+  if (request.keys_size() == 0) return reply(v1::StageResponse());
+  if (request.keys_size() > kMaxStageKeys) {
+    return reply(absl::InvalidArgumentError(
+        absl::StrCat("keys: ", request.keys_size(), " of them, at most ", kMaxStageKeys)));
+  }
+  std::vector<BlockKey> keys;
+  for (const std::string& bytes : request.keys()) {
+    absl::StatusOr<BlockKey> key = BlockKey::FromBytes(bytes);
+    if (!key.ok()) return reply(Annotate(key.status(), "keys"));
+    keys.push_back(*key);
+  }
+  absl::Time deadline = loop_->Now() + absl::Milliseconds(request.timeout_ms());
+  auto staging = std::make_shared<Staging>(request.keys_size(), std::move(reply));
+  for (size_t i = 0; i < keys.size(); ++i) {
+    pool_->Stage(keys[i], deadline,
+                 [staging, i](const absl::StatusOr<NodePool::StagedBlock>& block) {
+                   staging->Set(static_cast<int>(i), block);
+                 });
+  }
+}
 
 grpc::ServerUnaryReactor* PoolService::Handshake(grpc::CallbackServerContext* context,
                                                  const v1::HandshakeRequest* request,

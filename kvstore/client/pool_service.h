@@ -1,22 +1,25 @@
 #pragma once
 
-// The server's side of the handshake between nodes (proto/kvstore.proto, service Pool).
+// What a node's peers ask of it (proto/kvstore.proto, service Pool): the handshake, and blocks that
+// only it can read.
 
 #include <grpcpp/grpcpp.h>
 
 #include <string>
 #include <utility>
 
+#include "common/rpc/unary.h"
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
+#include "kvstore/client/node_pool.h"
 #include "proto/kvstore.grpc.pb.h"
 
 namespace tarn::kvstore {
 
 class PoolService : public v1::Pool::CallbackService {
  public:
-  // `loop` outlives the RPC server, this object too.
-  PoolService(EventLoop* loop, PeerAddress address);
+  // `loop` and `pool` outlive the RPC server, this object too.
+  PoolService(EventLoop* loop, NodePool* pool, PeerAddress address);
 
   // Who this node is; loop-only. Before that handshakes are answered with UNAVAILABLE.
   void SetSelf(v1::NodeInfo self) { self_ = std::move(self); }
@@ -24,11 +27,17 @@ class PoolService : public v1::Pool::CallbackService {
   grpc::ServerUnaryReactor* Handshake(grpc::CallbackServerContext* context,
                                       const v1::HandshakeRequest* request,
                                       v1::HandshakeResponse* response) override;
+  grpc::ServerUnaryReactor* Stage(grpc::CallbackServerContext* context,
+                                  const v1::StageRequest* request,
+                                  v1::StageResponse* response) override;
 
  private:
   absl::StatusOr<v1::HandshakeResponse> Answer(const v1::NodeInfo& caller) const;
 
+  void StartStaging(const v1::StageRequest& request, UnaryReply<v1::StageResponse> reply);
+
   EventLoop* const loop_;
+  NodePool* const pool_;
   const PeerAddress address_;
   v1::NodeInfo self_;  // loop only
 };

@@ -7,11 +7,19 @@
 
 namespace tarn::kvstore {
 
-BlockTable::BlockTable(int pages, std::unique_ptr<EvictionPolicy> policy)
+BlockTable::BlockTable(int pages, std::unique_ptr<EvictionPolicy> policy, Start start)
     : policy_(std::move(policy)), pages_(pages) {
   CHECK_GE(pages, 0);
   free_.reserve(pages);
-  for (int32_t page = pages - 1; page >= 0; --page) free_.push_back(page);
+  if (start == Start::kEmpty) FinishRestore();
+}
+
+void BlockTable::FinishRestore() {
+  for (int32_t page = pages() - 1; page >= 0; --page) {
+    if (pages_[page].state != State::kSetAside) continue;
+    pages_[page].state = State::kFree;
+    free_.push_back(page);
+  }
 }
 
 bool BlockTable::Reserve(int pages) {
@@ -106,14 +114,35 @@ bool BlockTable::Publish(int32_t index, const BlockKey& key, const std::optional
   Page& page = pages_[index];
   CHECK(page.state == State::kPrivate) << "page " << index << " is not private";
   if (!by_key_.try_emplace(key, index).second) return false;
+  Cache(index, key, parent, traits, now);
+  return true;
+}
+
+void BlockTable::Cache(int32_t index, const BlockKey& key, const std::optional<BlockKey>& parent,
+                       const BlockTraits& traits, absl::Time now) {
+  Page& page = pages_[index];
   page.state = State::kCached;
   page.key = key;
   page.parent = parent;
+  page.traits = traits;
   policy_->Insert(index, key, ParentOf(index), traits, now);
   LinkToParent(index);
   AdoptChildren(index);
+}
+
+bool BlockTable::Restore(int32_t index, const BlockKey& key, const std::optional<BlockKey>& parent,
+                         const BlockTraits& traits, absl::Time now) {
+  Page& page = pages_[index];
+  if (page.state != State::kSetAside || !by_key_.try_emplace(key, index).second) return false;
+  ++page.epoch;
+  Cache(index, key, parent, traits, now);
+  ++evictable_;
+  CountUnheldChild(index, +1);
+  Reconsider(index);
   return true;
 }
+
+void BlockTable::Drop(int32_t index) { Evict(index); }
 
 int32_t BlockTable::ParentOf(int32_t page) const {
   return pages_[page].parent.has_value() ? Find(*pages_[page].parent) : -1;
@@ -166,6 +195,7 @@ void BlockTable::Evict(int32_t index) {
   by_key_.erase(page.key);
   page.state = State::kFree;
   page.parent.reset();
+  page.traits = {};
   --evictable_;
   free_.push_back(index);
 }

@@ -39,8 +39,10 @@ struct CachedBlock {
 
 class BlockTable {
  public:
+  enum class Start : uint8_t { kEmpty, kRestoring };
+
   // `policy` is for as many pages.
-  BlockTable(int pages, std::unique_ptr<EvictionPolicy> policy);
+  BlockTable(int pages, std::unique_ptr<EvictionPolicy> policy, Start start = Start::kEmpty);
 
   // Promises `pages`; false if there are fewer left than that. All or nothing.
   bool Reserve(int pages);
@@ -67,6 +69,22 @@ class BlockTable {
   bool Publish(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
                const BlockTraits& traits, absl::Time now);
 
+  // Forgets a cached block that nobody holds, because it turned out to be lost or damaged. Its
+  // children stay.
+  void Drop(int32_t page);
+
+  // Instead of publishing, for a tier whose blocks outlive the process. All pages of a table made
+  // with kRestoring are set aside until FinishRestore, which frees those that were not restored.
+  // False, and nothing changes, if the page or the key is taken already.
+  bool Restore(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
+               const BlockTraits& traits, absl::Time now);
+  void FinishRestore();
+
+  // Of a cached page.
+  const BlockKey& key(int32_t page) const { return pages_[page].key; }
+  const std::optional<BlockKey>& parent(int32_t page) const { return pages_[page].parent; }
+  const BlockTraits& traits(int32_t page) const { return pages_[page].traits; }
+
   bool held(int32_t page) const { return pages_[page].holds > 0; }
   bool cached(int32_t page) const { return pages_[page].state == State::kCached; }
   // Counts the uses of the page: one more each time it is handed out.
@@ -84,18 +102,21 @@ class BlockTable {
   std::vector<CachedBlock> Blocks() const;
 
  private:
-  enum class State : uint8_t { kFree, kPrivate, kCached };
+  enum class State : uint8_t { kSetAside, kFree, kPrivate, kCached };
   struct Page {
-    State state = State::kFree;
+    State state = State::kSetAside;
     int32_t holds = 0;
     int32_t children = 0;         // cached blocks whose parent is this one
     int32_t unheld_children = 0;  // those of them that nobody holds
     uint64_t epoch = 0;
     BlockKey key;                    // if cached
     std::optional<BlockKey> parent;  // if cached
+    BlockTraits traits;              // if cached
   };
   TakenPage Take(absl::Time now);
   void AddHold(int32_t page, absl::Time now);
+  void Cache(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
+             const BlockTraits& traits, absl::Time now);
   // The cached page of the parent of `page`, or -1.
   int32_t ParentOf(int32_t page) const;
   void AdoptChildren(int32_t page);

@@ -57,6 +57,40 @@ TEST(BlockTableTest, EachUseOfAPageHasItsEpoch) {
   }
 }
 
+TEST(BlockTableTest, RestoredBlocksAreFoundAndTheRestIsFreeAfterwards) {
+  BlockTable table(4, std::make_unique<LruPolicy>(4), BlockTable::Start::kRestoring);
+  EXPECT_FALSE(table.TryTake(kNow).has_value()) << "nobody knows yet what lies there";
+  EXPECT_FALSE(table.Reserve(1));
+  // The child first: order of restoring means nothing.
+  EXPECT_TRUE(table.Restore(3, Key(2), Key(1), {.position = 1}, kNow));
+  EXPECT_TRUE(table.Restore(1, Key(1), std::nullopt, {}, kNow));
+  EXPECT_FALSE(table.Restore(1, Key(3), std::nullopt, {}, kNow)) << "the page is taken";
+  EXPECT_FALSE(table.Restore(0, Key(1), std::nullopt, {}, kNow)) << "the key is taken";
+  EXPECT_EQ(table.Find(Key(2)), 3);
+  EXPECT_EQ(table.traits(3).position, 1u);
+  table.FinishRestore();
+  EXPECT_EQ(table.free_pages(), 2);
+  EXPECT_EQ(table.available(), 4);
+  ASSERT_TRUE(table.TryTake(kNow).has_value());
+  ASSERT_TRUE(table.TryTake(kNow).has_value());
+  EXPECT_EQ(Squeeze(table), Key(2)) << "children first";
+  EXPECT_EQ(Squeeze(table), Key(1));
+  EXPECT_FALSE(table.TryTake(kNow).has_value());
+}
+
+TEST(BlockTableTest, DroppedBlocksLeaveTheirChildrenAlone) {
+  BlockTable table = Table(3);
+  int32_t parent = Cache(table, 1);
+  Cache(table, 2, 1);
+  table.Drop(parent);
+  EXPECT_EQ(table.Find(Key(1)), -1);
+  EXPECT_GE(table.Find(Key(2)), 0);
+  EXPECT_EQ(table.available(), 3);
+  Cache(table, 1);
+  Cache(table, 3);
+  EXPECT_EQ(Squeeze(table), Key(2)) << "its parent is back, and goes after it";
+}
+
 TEST(BlockTableTest, SecondBlockOfAKeyStaysPrivate) {
   BlockTable table = Table(2);
   Cache(table, 1);

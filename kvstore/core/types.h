@@ -41,7 +41,13 @@ struct BlockTraits {
 };
 
 // Where an acquired block came from.
-enum class BlockOrigin : uint8_t { kLocalHbm, kLocalDram, kRemote };
+enum class BlockOrigin : uint8_t {
+  kLocalHbm,
+  kLocalDram,
+  kLocalSsd,
+  kRemote,     // memory of another node
+  kRemoteSsd,  // staged by it
+};
 
 // One change of what a node holds.
 struct InventoryChange {
@@ -49,6 +55,7 @@ struct InventoryChange {
   BlockKey key;
   Tier tier = Tier::kHbm;
   BlockAddress address;  // of an added block
+  BlockTraits traits{};  // of an added block
 };
 
 }  // namespace tarn::kvstore

@@ -132,7 +132,7 @@ class Node {
       auto pages = pool_->Reserve(RequestId(1), 1, absl::InfiniteFuture());
       PageRef page = pool_->Allocate(*pages);
       SealBlock(kLayout, pool_->IdentityFor(page, Key(number), 16), page.bytes());
-      pool_->Publish(page, Key(number), Key(number + 1'000'000));
+      pool_->Publish(page, Key(number), Key(number + 1'000'000), {});
     });
   }
   bool Has(int number) {

@@ -58,6 +58,12 @@ void SequenceKv::Put(int block, PageRef page) {
   filled_[block] = token_count(block);
 }
 
+BlockTraits SequenceKv::traits(int block) const {
+  BlockTraits traits = traits_;
+  traits.position = static_cast<uint32_t>(block);
+  return traits;
+}
+
 std::vector<TokenRange> SequenceKv::Missing() const {
   std::vector<TokenRange> missing;
   for (int block = 0; block < block_count(); ++block) {
@@ -114,7 +120,8 @@ void SequenceKv::OnComputed(TokenRange range) {
   for (int block = blocks.begin; block < blocks.end; ++block) {
     const int start = block * block_tokens_;
     filled_[block] = std::max(filled_[block], std::min(range.end - start, block_tokens_));
-    if (Completes(block, range)) pool_->Publish(pages_[block], keys_[block], parent(block));
+    if (!Completes(block, range)) continue;
+    pool_->Publish(pages_[block], keys_[block], parent(block), traits(block));
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "common/base/block_key.h"
@@ -62,6 +63,11 @@ class SequenceKv {
 
   PageReservation& reservation() { return reservation_; }
 
+  // What its blocks are published with, but for their position.
+  void SetTraits(BlockTraits traits) { traits_ = std::move(traits); }
+  // Of one block.
+  BlockTraits traits(int block) const;
+
   // Whether all of the block's KV is here.
   bool Has(int block) const { return filled_[block] == token_count(block); }
   // The page of a block that is here, at least in part.
@@ -90,6 +96,7 @@ class SequenceKv {
   NodePool* const pool_;
   const int block_tokens_;
   const BlockKey root_;
+  BlockTraits traits_;
   std::vector<TokenId> tokens_;
   std::vector<BlockKey> keys_;  // of full blocks
 

@@ -18,6 +18,9 @@ class NoPeers : public PeerDirectory {
   void Resolve(const BlockSource&, absl::Time, Done done) override {
     done(absl::UnavailableError("no peers"));
   }
+  void Stage(const BlockSource&, const BlockKey&, absl::Time, StageDone done) override {
+    done(absl::UnavailableError("there are none"));
+  }
   void Forget(const BlockSource&) override {}
 };
 

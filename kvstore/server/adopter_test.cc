@@ -71,7 +71,7 @@ class AdopterTest : public testing::Test {
     PageRef page = node.pool->Allocate(*pages);
     Random(number).Fill(page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
     SealBlock(kLayout, node.pool->IdentityFor(page, Key(number), 16), page.bytes());
-    node.pool->Publish(page, Key(number), Key(number + 1000));
+    node.pool->Publish(page, Key(number), Key(number + 1000), {});
   }
   bool Stored(int number) const {
     BlockKey key = Key(number);

@@ -31,6 +31,8 @@ struct Config {
   std::string advertise_host;
   bool store = true;
   uint64_t dram_bytes = uint64_t{4} << 30;
+  std::string ssd;
+  uint64_t ssd_bytes = uint64_t{64} << 30;
   HostPort store_listen{"127.0.0.1", 0};
   std::vector<std::string> directories;
   std::string transports;
@@ -45,6 +47,10 @@ void Bind(CommandLine& cli, Config& config) {
           "Keep blocks of other nodes in this process' DRAM; =false: directory only");
   cli.AddBytes("--dram", config.dram_bytes,
                "Memory for blocks, allocated when the first node joins and its model is known");
+  cli.Add("--ssd", config.ssd,
+          "Folder on a local disk, this node's own, for blocks that leave memory; they outlive the "
+          "process. Empty: none");
+  cli.AddBytes("--ssd-size", config.ssd_bytes, "Disk space of --ssd, taken at start");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
@@ -127,6 +133,8 @@ void KvStoreProcess::AwaitModel() {
   StoreOptions options;
   options.node_id = config_.node_id;
   options.dram_bytes = config_.dram_bytes;
+  options.ssd_path = config_.ssd;
+  options.ssd_bytes = config_.ssd.empty() ? 0 : config_.ssd_bytes;
   options.listen = config_.store_listen;
   options.advertise_host = config_.advertise_host;
   options.directories = {own_directory_};

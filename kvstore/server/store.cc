@@ -18,6 +18,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Start(const StoreOptions& options)
   node.directories = options.directories;
   node.hbm_pages = static_cast<int>(options.dram_bytes / layout.page_bytes());
   node.arena_tier = Tier::kDram;
+  node.ssd_path = options.ssd_path;
+  node.ssd_bytes = options.ssd_bytes;
   node.transports = options.transports;
   node.registry = options.registry;
   ASSIGN_OR_RETURN(std::unique_ptr<PoolNode> made, PoolNode::Create(std::move(node)));

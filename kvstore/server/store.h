@@ -20,6 +20,8 @@ struct StoreOptions {
   std::string node_id;
   v1::ModelDescriptor model;  // whose blocks it keeps
   uint64_t dram_bytes = 0;
+  std::string ssd_path;  // empty: no SSD tier
+  uint64_t ssd_bytes = 0;
   HostPort listen;  // of the handshake service
   std::string advertise_host;
   std::vector<std::string> directories;

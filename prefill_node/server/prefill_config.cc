@@ -1,41 +1,15 @@
 #include "prefill_node/server/prefill_config.h"
 
-#include "absl/strings/str_split.h"
 #include "common/base/status.h"
-#include "common/config/parse.h"
 #include "engine/factory/model_flags.h"
 #include "engine/wire/convert.h"
 
 namespace tarn::prefill {
-namespace {
-
-absl::StatusOr<std::vector<std::string>> Directories(const std::vector<std::string>& flags) {
-  std::vector<std::string> directories;
-  for (const std::string& flag : flags) {
-    const std::vector<std::string> parts = absl::StrSplit(flag, ',', absl::SkipEmpty());
-    for (const std::string& one : parts) {
-      const auto address = ParseHostPort(one);
-      if (!address.ok()) return Annotate(address.status(), "--directory");
-      directories.push_back(one);
-    }
-  }
-  return directories;
-}
-
-}  // namespace
-
 void AddFlags(CommandLine& command_line, PrefillConfig& config) {
   AddServerFlags(command_line, config.server);
   engine::AddModelFlags(command_line, config.model);
-  command_line.Add("--node-id", config.node_id, "Name of this node, unique in the cluster");
-  command_line.Require("--node-id");
-  command_line.Add("--advertise-host", config.advertise_host,
-                   "Host that others dial, where --listen has none (0.0.0.0)");
-  command_line.Add("--directory", config.directories,
-                   "Directories (routers serve one): host:port, repeated or with commas");
+  kvstore::AddPoolFlags(command_line, config.pool);
   command_line.AddBytes("--kv-memory", config.kv_memory, "Memory for the KV of running requests");
-  command_line.AddBytes("--dram", config.dram, "Memory for KV after its page is reused; 0: none");
-  command_line.Add("--transport", config.transports, "Transports of UCX (\"tcp\"); empty: all");
   command_line.Add("--grace", config.grace, "Time for running requests when told to stop");
   command_line.Add("--chunk-tokens", config.sessions.batching.chunk_tokens,
                    "New tokens of one step, over all its prompts", {1, 1 << 20});
@@ -47,16 +21,11 @@ void AddFlags(CommandLine& command_line, PrefillConfig& config) {
 
 absl::StatusOr<kvstore::PoolNodeOptions> PoolOptionsFrom(const PrefillConfig& config,
                                                          const engine::OpenedModel& model) {
-  kvstore::PoolNodeOptions options;
-  options.node_id = config.node_id;
+  ASSIGN_OR_RETURN(kvstore::PoolNodeOptions options,
+                   kvstore::PoolOptionsFrom(config.pool, config.server));
   options.role = v1::ROLE_PREFILL;
   options.model = engine::DescriptorOf(model.info(), model.layout());
-  options.server = config.server;
-  options.advertise_host = config.advertise_host;
-  ASSIGN_OR_RETURN(options.directories, Directories(config.directories));
   ASSIGN_OR_RETURN(options.hbm_pages, engine::PagesIn(config.kv_memory, model.layout()));
-  options.dram_bytes = config.dram;
-  options.transports = config.transports;
   return options;
 }
 

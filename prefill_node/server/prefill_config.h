@@ -3,14 +3,13 @@
 // What tarn-prefill can be told, checked before anything starts.
 
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/config/command_line.h"
 #include "common/config/server_flags.h"
 #include "engine/factory/model_factory.h"
+#include "kvstore/client/pool_flags.h"
 #include "kvstore/client/pool_node.h"
 #include "prefill_node/session/prefill_sessions.h"
 
@@ -21,12 +20,8 @@ struct PrefillConfig {
   engine::ModelOptions model;
   PrefillOptions sessions;
 
-  std::string node_id;
-  std::string advertise_host;
-  std::vector<std::string> directories;  // each "host:port", or several with commas
+  kvstore::PoolFlags pool;
   uint64_t kv_memory = uint64_t{1} << 30;
-  uint64_t dram = 1ull << 30;
-  std::string transports;
   // For requests under way when the server is told to stop.
   absl::Duration grace = absl::Seconds(10);
 };

@@ -22,9 +22,9 @@ constexpr std::chrono::seconds kLimit(30);
 PrefillConfig Config() {
   PrefillConfig config;
   config.model.model = "fake";
-  config.node_id = "prefill-0";
+  config.pool.node_id = "prefill-0";
   config.kv_memory = 4 << 20;
-  config.transports = "tcp,self";
+  config.pool.transports = "tcp,self";
   config.grace = absl::Seconds(1);
   return config;
 }
@@ -107,7 +107,7 @@ TEST(PrefillServer, ErrorsNameTheFlag) {
   EXPECT_NE(PrefillServer::Start(config).status().ToString().find("--kv-memory"),
             std::string::npos);
   config = Config();
-  config.directories = {"nowhere"};
+  config.pool.directories = {"nowhere"};
   EXPECT_NE(PrefillServer::Start(config).status().ToString().find("--directory"),
             std::string::npos);
 }

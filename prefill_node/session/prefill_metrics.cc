@@ -34,7 +34,8 @@ PrefillMetrics::PrefillMetrics(metrics::Registry& registry)
   for (const char* outcome : {"done", "failed", "refused", "cancelled", "expired"}) {
     requests.With({outcome});
   }
-  for (const char* source : {"computed", "local_hbm", "local_dram", "remote"}) {
+  for (const char* source :
+       {"computed", "local_hbm", "local_dram", "local_ssd", "remote", "remote_ssd"}) {
     prompt_tokens.With({source});
   }
 }

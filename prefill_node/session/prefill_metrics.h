@@ -11,7 +11,8 @@ struct PrefillMetrics {
 
   // By outcome: done, failed, refused, cancelled, expired.
   metrics::Family<metrics::Counter>& requests;
-  // By source: computed, local_hbm, local_dram, remote. Their sum is all prompt tokens.
+  // By source: computed, local_hbm, local_dram, local_ssd, remote, remote_ssd. Their sum is all
+  // prompt tokens.
   metrics::Family<metrics::Counter>& prompt_tokens;
   metrics::Counter& handovers_expired;
   metrics::Gauge& waiting;

@@ -21,7 +21,9 @@ constexpr absl::Duration kLeakSlack = absl::Seconds(30);
 struct PrefillSessions::Job {
   Job(kvstore::NodePool* pool, PrefillRequest request_in)
       : request(std::move(request_in)),
-        kv(pool, request.sequence.root, std::move(request.sequence.tokens), 0) {}
+        kv(pool, request.sequence.root, std::move(request.sequence.tokens), 0) {
+    kv.SetTraits({.tenant = TenantId(request.sequence.tenant)});
+  }
 
   // The block of the last token is never fetched: its logits are needed.
   int fetchable_blocks() const { return (kv.length() - 1) / kv.block_tokens(); }
@@ -35,7 +37,8 @@ struct PrefillSessions::Job {
   bool in_step = false;
   bool done = false;  // handing over
 
-  int announced = 0;  // leading blocks
+  std::vector<int> fetching;  // blocks
+  int announced = 0;          // leading blocks
   v1::PromptTokens sources;
   int fetched_blocks = 0;  // from other nodes
   absl::Time received, reserved, fetched;
@@ -255,21 +258,47 @@ bool PrefillSessions::Reserve(Job& job) {
 
 // Fetching.
 
-void PrefillSessions::Fetch(Job& job) {
+kvstore::FetchPlan PrefillSessions::PlanFetch(const Job& job) const {
   const int limit = job.fetchable_blocks();
-  const int local = pool_->MatchLocal(job.kv.full_keys().first(limit));
   const int planned = std::min(limit, static_cast<int>(job.request.plan.size()));
+  std::vector<std::vector<kvstore::SourceId>> sources(limit);
+  for (int block = 0; block < limit; ++block) {
+    if (const auto local = pool_->FindLocal(job.kv.key(block))) {
+      sources[block].push_back({NodeId(), local->tier});
+    }
+    if (block >= planned) continue;
+    for (const kvstore::BlockSource& source : job.request.plan[block]) {
+      sources[block].push_back({source.node, source.tier});
+    }
+  }
+  kvstore::FetchCosts costs;
+  costs.fetch = [this](const kvstore::SourceId& source, int blocks) {
+    return pool_->ExpectPull(source, blocks);
+  };
+  costs.compute_block = absl::Microseconds(batcher_.load().us_per_token) * job.kv.block_tokens();
+  return kvstore::PlanFetch(sources, costs);
+}
+
+void PrefillSessions::Fetch(Job& job) {
+  const kvstore::FetchPlan plan = PlanFetch(job);
+  const int planned = static_cast<int>(job.request.plan.size());
   std::vector<kvstore::WantedBlock> wanted;
-  for (int block = 0; block < std::max(local, planned); ++block) {
+  for (int block = 0; block < static_cast<int>(plan.fetch.size()); ++block) {
+    if (!plan.fetch[block]) continue;
+    job.fetching.push_back(block);
     kvstore::WantedBlock& want = wanted.emplace_back();
     want.key = job.kv.key(block);
     want.token_count = job.kv.token_count(block);
     want.parent = job.kv.parent(block);
+    want.traits = job.kv.traits(block);
     if (block < planned) want.sources = std::move(job.request.plan[block]);
   }
   if (wanted.empty()) return StartComputing(job);
-  const absl::Time deadline =
-      std::min(job.received + job.request.timeout, loop_->Now() + options_.fetch_timeout);
+  const absl::Time now = loop_->Now();
+  // Whoever waits longer than computing takes has lost by the fetch.
+  const absl::Duration patience =
+      std::min(options_.fetch_timeout, std::max(plan.worth, options_.least_fetch_timeout));
+  const absl::Time deadline = std::min(job.received + job.request.timeout, now + patience);
   job.fetch =
       pool_->Acquire(job.kv.reservation(), std::move(wanted), deadline,
                      [this, id = job.id](auto blocks) { OnFetched(id, std::move(blocks)); });
@@ -281,7 +310,7 @@ void PrefillSessions::OnFetched(JobId id,
   job.fetch.reset();
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (!blocks[i].ok()) continue;
-    const int block = static_cast<int>(i);
+    const int block = job.fetching[i];
     const uint32_t tokens = job.kv.token_count(block);
     v1::PromptTokens& from = job.sources;
     switch (blocks[i]->origin) {
@@ -291,8 +320,15 @@ void PrefillSessions::OnFetched(JobId id,
       case BlockOrigin::kLocalDram:
         from.set_local_dram(from.local_dram() + tokens);
         break;
+      case BlockOrigin::kLocalSsd:
+        from.set_local_ssd(from.local_ssd() + tokens);
+        break;
       case BlockOrigin::kRemote:
         from.set_remote(from.remote() + tokens);
+        ++job.fetched_blocks;
+        break;
+      case BlockOrigin::kRemoteSsd:
+        from.set_remote_ssd(from.remote_ssd() + tokens);
         ++job.fetched_blocks;
         break;
     }
@@ -309,12 +345,16 @@ void PrefillSessions::StartComputing(Job& job) {
   uint32_t computed = 0;
   for (const TokenRange& range : missing) computed += range.size();
   job.sources.set_computed(computed);
+  job.kv.SetTraits({.tenant = TenantId(job.request.sequence.tenant),
+                    .new_blocks = computed / static_cast<uint32_t>(job.kv.block_tokens())});
   prompt_tokens_ += job.kv.length();
   hit_tokens_ += job.kv.length() - computed;
   metrics_->prompt_tokens.With({"computed"}).Add(computed);
   metrics_->prompt_tokens.With({"local_hbm"}).Add(job.sources.local_hbm());
   metrics_->prompt_tokens.With({"local_dram"}).Add(job.sources.local_dram());
+  metrics_->prompt_tokens.With({"local_ssd"}).Add(job.sources.local_ssd());
   metrics_->prompt_tokens.With({"remote"}).Add(job.sources.remote());
+  metrics_->prompt_tokens.With({"remote_ssd"}).Add(job.sources.remote_ssd());
   batcher_.OnFetched(job.id, std::move(missing));
   Announce(job);
 }

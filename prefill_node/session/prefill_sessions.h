@@ -24,6 +24,7 @@
 #include "engine/executor.h"
 #include "engine/runner/step_runner.h"
 #include "kvstore/client/node_pool.h"
+#include "kvstore/core/fetch_plan.h"
 #include "prefill_node/batching/batcher.h"
 #include "prefill_node/session/prefill_metrics.h"
 #include "prefill_node/session/prefill_request.h"
@@ -35,8 +36,10 @@ namespace tarn::prefill {
 struct PrefillOptions {
   BatcherOptions batching;
   RequestDefaults defaults;
-  // Cached blocks that are not here by then are computed.
+  // Cached blocks that are not here by then are computed; earlier, when computing them would have
+  // taken less, but not before `least_fetch_timeout`.
   absl::Duration fetch_timeout = absl::Seconds(3);
+  absl::Duration least_fetch_timeout = absl::Milliseconds(50);
   // How often pages are asked for while none were to be had.
   absl::Duration reserve_retry = absl::Milliseconds(10);
 };
@@ -87,6 +90,7 @@ class PrefillSessions {
   void EndExpired();
   void ReserveForWaiting();
   bool Reserve(Job& job);
+  kvstore::FetchPlan PlanFetch(const Job& job) const;
   void Fetch(Job& job);
   void OnFetched(JobId id, std::vector<absl::StatusOr<kvstore::AcquiredBlock>> blocks);
   void StartComputing(Job& job);

@@ -46,7 +46,9 @@ v1::Usage ToProto(const CompletionUsage& usage) {
   proto.mutable_prompt()->set_computed(static_cast<uint32_t>(usage.first.computed));
   proto.mutable_prompt()->set_local_hbm(static_cast<uint32_t>(usage.first.local_hbm));
   proto.mutable_prompt()->set_local_dram(static_cast<uint32_t>(usage.first.local_dram));
+  proto.mutable_prompt()->set_local_ssd(static_cast<uint32_t>(usage.first.local_ssd));
   proto.mutable_prompt()->set_remote(static_cast<uint32_t>(usage.first.remote));
+  proto.mutable_prompt()->set_remote_ssd(static_cast<uint32_t>(usage.first.remote_ssd));
   *proto.mutable_times() = TimesOf(usage);
   proto.set_prefill_node(usage.first.prefill_node);
   proto.set_decode_node(usage.first.decode_node);

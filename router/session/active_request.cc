@@ -88,7 +88,9 @@ void ActiveRequest::OnPrefillEvent(v1::PrefillEvent event) {
         report_.computed = static_cast<int>(done.prompt().computed());
         report_.local_hbm = static_cast<int>(done.prompt().local_hbm());
         report_.local_dram = static_cast<int>(done.prompt().local_dram());
+        report_.local_ssd = static_cast<int>(done.prompt().local_ssd());
         report_.remote = static_cast<int>(done.prompt().remote());
+        report_.remote_ssd = static_cast<int>(done.prompt().remote_ssd());
         report_.queue = absl::Microseconds(done.queue_us());
         report_.fetch = absl::Microseconds(done.fetch_us());
         report_.compute = absl::Microseconds(done.compute_us());

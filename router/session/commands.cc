@@ -25,6 +25,7 @@ void FillSequence(const LegContext& leg, Proto& proto) {
   *proto.mutable_sampling() = engine::ToProto(request.sampling);
   proto.mutable_end_token_ids()->Assign(request.end_tokens.begin(), request.end_tokens.end());
   proto.set_salt(request.salt);
+  proto.set_tenant(request.tenant);
   proto.set_timeout_us(TimeoutUs(leg.time_left));
   proto.set_priority(request.priority);
 }

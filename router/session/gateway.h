@@ -37,12 +37,13 @@ struct GenerationRequest {
 
 struct GenerationReport {
   int prompt_tokens = 0;
-  int computed = 0, local_hbm = 0, local_dram = 0, remote = 0;  // where the prompt came from
+  // Where the prompt came from.
+  int computed = 0, local_hbm = 0, local_dram = 0, local_ssd = 0, remote = 0, remote_ssd = 0;
   absl::Duration route, queue, fetch, compute, time_to_first_token, handover, decode, total;
   absl::Duration predicted_time_to_first_token;
   std::string prefill_node, decode_node;
   int attempts = 1;
-  int cached_tokens() const { return local_hbm + local_dram + remote; }
+  int cached_tokens() const { return local_hbm + local_dram + local_ssd + remote + remote_ssd; }
 };
 
 // Whoever asked. Gets tokens, then exactly one of OnFinished and OnFailed; nothing once the

@@ -1,0 +1,32 @@
+#pragma once
+
+// The flags that every node with a pool has.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/command_line.h"
+#include "common/config/server_flags.h"
+#include "kvstore/client/pool_node.h"
+
+namespace tarn::kvstore {
+
+struct PoolFlags {
+  std::string node_id;                   // --node-id, required
+  std::string advertise_host;            // --advertise-host
+  std::vector<std::string> directories;  // --directory: each "host:port", or several with commas
+  uint64_t dram = 1ull << 30;            // --dram
+  std::string ssd;                       // --ssd: a folder of this node's own; empty: no SSD tier
+  uint64_t ssd_size = 64ull << 30;       // --ssd-size
+  std::string transports;                // --transport
+};
+
+void AddPoolFlags(CommandLine& command_line, PoolFlags& flags);
+
+// What the flags say of a node; role, model and arena are left to the caller. INVALID_ARGUMENT
+// names the flag.
+absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const ServerFlags& server);
+
+}  // namespace tarn::kvstore
