@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
 
@@ -16,12 +15,7 @@ class SlabStore::Device : public SlotDevice {
       : layout_(layout),
         transport_(transport),
         memory_(std::move(memory)),
-        slab_(memory_->bytes(), layout.page_bytes()),
-        transfers_(std::make_shared<Transfers>()) {}
-
-  ~Device() override {
-    for (const TransferId transfer : *transfers_) transport_->Cancel(transfer);
-  }
+        slab_(memory_->bytes(), layout.page_bytes()) {}
 
   void Attach(const std::shared_ptr<SlotQueue>& queue) { queue_ = queue; }
   void Connect(PeerId self, std::vector<Memory> regions) {
@@ -39,7 +33,6 @@ class SlabStore::Device : public SlotDevice {
   void Erase(int32_t slot) override { InvalidateBlock(slab_.page(slot)); }
 
  private:
-  using Transfers = absl::flat_hash_set<TransferId>;
   struct Place {
     Memory memory;
     uint64_t offset = 0;
@@ -81,15 +74,11 @@ class SlabStore::Device : public SlotDevice {
     batch.verify = [layout = layout_, identity = op->identity, to](size_t) {
       return VerifyBlock(layout, identity, to);
     };
-    auto id = std::make_shared<TransferId>(0);
-    *id =
-        transport_->Read(self_, std::move(batch),
-                         [id, op, end, transfers = transfers_, queue = queue_.lock(),
-                          from = source.memory, target](const std::vector<absl::Status>& statuses) {
-                           transfers->erase(*id);
-                           queue->Finish(op, end(statuses.at(0)));
-                         });
-    transfers_->insert(*id);
+    // Not cancelled when the store goes: a copy is over sooner.
+    transport_->Read(
+        self_, std::move(batch),
+        [op, end, queue = queue_.lock(), from = source.memory, target](
+            const std::vector<absl::Status>& statuses) { queue->Finish(op, end(statuses.at(0))); });
   }
 
   Place PlaceOf(std::span<const std::byte> page) const {
@@ -106,7 +95,6 @@ class SlabStore::Device : public SlotDevice {
   Transport* const transport_;
   const Memory memory_;
   const PageSlab slab_;
-  const std::shared_ptr<Transfers> transfers_;  // under way; loop only
   std::weak_ptr<SlotQueue> queue_;
   PeerId self_;
   std::vector<Memory> regions_;

@@ -42,8 +42,7 @@ class SlabStore : public BlockStore {
   // `transport` outlive the store.
   static absl::StatusOr<std::unique_ptr<SlabStore>> Create(const SlabStoreOptions& options,
                                                            EventLoop* loop, Transport* transport);
-  // Also asks the copies under way to end early. Their `done` runs later, with CANCELLED or the
-  // outcome.
+  // The `done` of the copies under way runs later, with the outcome.
   ~SlabStore() override;
 
   // Before the first Write or Read. `self`: the transport as its own peer, which knows the slab's

@@ -1,0 +1,266 @@
+#include "kvstore/tier/ssd/ssd_store.h"
+
+#include <glog/logging.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/memory/block_header.h"
+#include "kvstore/tier/ssd/block_index.h"
+#include "kvstore/tier/ssd/file_io.h"
+#include "kvstore/tier/ssd/index_writer.h"
+#include "kvstore/tier/ssd/slot_file.h"
+
+namespace tarn::kvstore {
+namespace {
+
+absl::Status CheckOptions(const SsdStoreOptions& options) {
+  RETURN_IF_ERROR(options.layout.Validate());
+  if (options.capacity_bytes < options.layout.page_bytes()) {
+    return absl::InvalidArgumentError(absl::StrCat("capacity_bytes is ", options.capacity_bytes,
+                                                   ", one slot takes ",
+                                                   options.layout.page_bytes()));
+  }
+  if (options.capacity_bytes / options.layout.page_bytes() > INT32_MAX) {
+    return absl::InvalidArgumentError(absl::StrCat("capacity_bytes: more than ", INT32_MAX,
+                                                   " slots of ", options.layout.page_bytes()));
+  }
+  if (options.read_depth <= 0 || options.write_depth <= 0) {
+    return absl::InvalidArgumentError("read_depth and write_depth must be positive");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakeDirectory(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::create_directory(directory, error);
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(directory, " cannot be made: ", error.message()));
+}
+
+Superblock SuperblockOf(const SsdStoreOptions& options) {
+  return {.layout_fingerprint = options.layout.Fingerprint(),
+          .model_fingerprint = options.model_fingerprint,
+          .slot_bytes = options.layout.page_bytes(),
+          .layout = options.layout.ToString()};
+}
+
+// Of a write that the system refused.
+absl::Status WriteError(int error, int32_t slot) {
+  const std::string text = absl::StrCat("slot ", slot, " cannot be written: ", strerror(error));
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  return full ? absl::ResourceExhaustedError(text) : absl::UnavailableError(text);
+}
+
+}  // namespace
+
+// Moves pages between file and memory, on threads of the FileIo.
+class SsdStore::Device : public SlotDevice {
+ public:
+  explicit Device(const BlockLayout& layout, EventLoop* loop) : layout_(layout), loop_(loop) {}
+
+  void Attach(const std::shared_ptr<SlotQueue>& queue) { queue_ = queue; }
+
+  absl::StatusOr<std::string> Open(const SsdStoreOptions& options, int slots) {
+    RETURN_IF_ERROR(MakeDirectory(options.directory));
+    // First: it has the lock, and knows whether the file is of this layout.
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<BlockIndex> index,
+        BlockIndex::Open(options.directory + "/index", SuperblockOf(options), options.index_env));
+    const uint64_t bytes = uint64_t{layout_.page_bytes()} * slots;
+    ASSIGN_OR_RETURN(SlotFile file, SlotFile::Open(options.directory + "/slots", bytes));
+    const auto found =
+        static_cast<int>(std::min<uint64_t>(slots, file.bytes_found() / layout_.page_bytes()));
+    file_ = std::make_unique<SlotFile>(std::move(file));
+    ASSIGN_OR_RETURN(std::string name, OpenIo(options));
+    writer_ = std::make_unique<IndexWriter>(std::move(index), slots, found);
+    return absl::StrCat(name, file_->direct() ? ", direct" : ", through the page cache");
+  }
+
+  // Ends what the disk is doing, then writes the index.
+  void Close() {
+    io_.reset();
+    writer_.reset();
+  }
+
+  void Start(std::shared_ptr<SlotOp> op) override {
+    op->kind == SlotOp::Kind::kRead ? Read(op) : Write(op);
+  }
+  void Erase(int32_t slot) override { writer_->Erase(slot); }
+
+  IndexWriter& writer() { return *writer_; }
+  uint64_t written_bytes() const { return written_bytes_; }
+
+ private:
+  absl::StatusOr<std::string> OpenIo(const SsdStoreOptions& options) {
+    const FileIoOptions io{.fd = file_->fd(),
+                           .read_depth = options.read_depth,
+                           .write_depth = options.write_depth,
+                           .memory = options.memory};
+    std::string name = "threads";
+    if (options.io != SsdStoreOptions::Io::kThreads) {
+      absl::StatusOr<std::unique_ptr<FileIo>> uring = MakeUringIo(io);
+      if (uring.ok()) {
+        io_ = *std::move(uring);
+        name = "io_uring";
+      } else if (options.io == SsdStoreOptions::Io::kUring) {
+        return uring.status();
+      } else {
+        LOG(WARNING) << "SSD tier: " << Message(uring.status())
+                     << ": threads read and write instead, at more CPU time";
+      }
+    }
+    if (io_ == nullptr) io_ = MakeThreadIo(io);
+    if (options.wrap_io) io_ = options.wrap_io(std::move(io_));
+    return name;
+  }
+
+  uint64_t OffsetOf(int32_t slot) const { return uint64_t{layout_.page_bytes()} * slot; }
+
+  void Read(const std::shared_ptr<SlotOp>& op) {
+    io_->Submit({.offset = OffsetOf(op->slot),
+                 .bytes = op->page,
+                 .begin = [op] { return op->Claim(); },
+                 .done = [this, op, queue = queue_.lock()](
+                             int error) { queue->PostFinish(op, EndRead(*op, error)); }});
+  }
+
+  absl::Status EndRead(const SlotOp& op, int error) {
+    if (error != 0 && error != ENODATA) {
+      absl::Status status = absl::UnavailableError(
+          absl::StrCat("slot ", op.slot, " cannot be read: ", strerror(error)));
+      LOG_EVERY_N(ERROR, 100) << "SSD tier: " << Message(status);
+      return status;
+    }
+    absl::Status status = error == ENODATA ? absl::DataLossError("the slot file ends before it")
+                                           : VerifyStored(layout_, op.identity, op.page);
+    if (status.ok()) {
+      writer_->Touch(op.slot, loop_->Now());
+      return status;
+    }
+    status = Annotate(status, absl::StrCat("slot ", op.slot));
+    LOG_EVERY_N(WARNING, 100) << "SSD tier: " << Message(status) << ": the block is dropped";
+    writer_->Erase(op.slot);
+    return status;
+  }
+
+  void Write(const std::shared_ptr<SlotOp>& op) {
+    const uint64_t checksum = HeaderOf(op->page).checksum;
+    io_->Submit(
+        {.write = true,
+         .offset = OffsetOf(op->slot),
+         .bytes = op->page,
+         .begin = [op] { return op->Claim(); },
+         .done = [this, op, checksum, queue = queue_.lock()](
+                     int error) { queue->PostFinish(op, EndWrite(*op, checksum, error)); }});
+  }
+
+  absl::Status EndWrite(const SlotOp& op, uint64_t checksum, int error) {
+    absl::Status status;
+    if (error != 0) {
+      status = WriteError(error, op.slot);
+      LOG_EVERY_N(ERROR, 100) << "SSD tier: " << Message(status);
+    } else {
+      written_bytes_ += op.page.size();
+      // Still sealed: so nothing has changed since before the disk read the page.
+      status = VerifyHeader(layout_, op.identity, op.page);
+    }
+    if (!status.ok()) {
+      writer_->Erase(op.slot);
+      return status;
+    }
+    writer_->Put(op.slot, {.block = op.record,
+                           .epoch = op.identity.epoch,
+                           .checksum = checksum,
+                           .size = layout_.page_bytes()});
+    return status;
+  }
+
+  const BlockLayout layout_;
+  EventLoop* const loop_;
+  std::weak_ptr<SlotQueue> queue_;
+  std::atomic<uint64_t> written_bytes_ = 0;
+  std::unique_ptr<SlotFile> file_;
+  std::unique_ptr<IndexWriter> writer_;
+  std::unique_ptr<FileIo> io_;  // first to go: its ops use the rest
+};
+
+absl::StatusOr<std::unique_ptr<SsdStore>> SsdStore::Open(const SsdStoreOptions& options,
+                                                         EventLoop* loop) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  const auto slots = static_cast<int>(options.capacity_bytes / options.layout.page_bytes());
+  std::unique_ptr<SsdStore> store(new SsdStore(options, slots, loop));
+  ASSIGN_OR_RETURN(store->io_name_, store->device_->Open(options, slots));
+  LOG(INFO) << "SSD tier: " << slots << " slots of " << options.layout.page_bytes() << " bytes in "
+            << options.directory << " (" << store->io_name_ << ")";
+  return store;
+}
+
+SsdStore::SsdStore(const SsdStoreOptions& options, int slots, EventLoop* loop)
+    : loop_(loop),
+      device_(std::make_shared<Device>(options.layout, loop)),
+      queue_(SlotQueue::Make({options.layout, slots, options.max_reads, options.max_writes}, loop,
+                             device_.get())) {
+  device_->Attach(queue_);
+}
+
+SsdStore::~SsdStore() {
+  queue_->Close();
+  device_->Close();
+}
+
+int SsdStore::slots() const { return queue_->slots(); }
+
+void SsdStore::Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
+                     Done done) {
+  queue_->Write(slot, record, page, std::move(done));
+}
+
+void SsdStore::Read(int32_t slot, const BlockKey& key, std::span<std::byte> page,
+                    absl::Time deadline, Done done) {
+  queue_->Read(slot, key, page, deadline, std::move(done));
+}
+
+void SsdStore::Erase(int32_t slot) { queue_->Erase(slot); }
+
+BlockStoreStats SsdStore::Stats() const {
+  BlockStoreStats stats = queue_->stats();
+  IndexWriter& writer = device_->writer();
+  stats.device_written_bytes = device_->written_bytes() + writer.written_bytes();
+  stats.index_errors = writer.errors();
+  stats.records_dropped = writer.records_dropped();
+  stats.indexes_dropped = writer.indexes_dropped();
+  return stats;
+}
+
+void SsdStore::Recover(OnRecovered recovered, Done done) {
+  auto tell = [loop = loop_, queue = queue_, device = std::weak_ptr<Device>(device_),
+               recovered = std::move(recovered)](std::vector<IndexWriter::Recovered> batch,
+                                                 double percent) {
+    loop->Post([queue, device, recovered, batch = std::move(batch), percent]() mutable {
+      if (queue->closed()) return;
+      device.lock()->writer().Taken();
+      std::vector<Recovered> blocks;
+      blocks.reserve(batch.size());
+      for (IndexWriter::Recovered& block : batch) {
+        BlockRecord& record = block.record.block;
+        queue->Put(block.slot, {record.key, block.record.epoch, record.token_count});
+        blocks.push_back({block.slot, std::move(record)});
+      }
+      recovered(std::move(blocks), percent);
+    });
+  };
+  device_->writer().Recover(
+      std::move(tell), [loop = loop_, queue = queue_, done = std::move(done)](absl::Status status) {
+        loop->Post([queue, done, status = std::move(status)] {
+          done(queue->closed() ? absl::CancelledError("the store is closed") : status);
+        });
+      });
+}
+
+}  // namespace tarn::kvstore
