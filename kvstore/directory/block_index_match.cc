@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "kvstore/directory/block_index.h"
 #include "kvstore/directory/who.h"
 
@@ -11,7 +12,7 @@ namespace tarn::kvstore {
 namespace {
 
 // So many leading keys are all looked at: most prompts are not longer, and there a hole is seen.
-constexpr int kScanned = 32;
+constexpr int kScanned = KeyTable::kBatch;
 
 // Three runs of each node, by the tiers that count for them.
 enum Level { kAny, kMemory, kHbm, kLevels };
@@ -74,24 +75,17 @@ class BlockIndex::Matcher {
   const BlockIndex& index_;
   const std::span<const BlockKey> keys_;
   const int size_;
-  std::vector<Holder> holders_;
-  std::vector<uint8_t> tiers_;  // by number; zeros outside of WithTiers
+  absl::InlinedVector<Holder, 8> holders_;
+  absl::InlinedVector<uint8_t, 256> tiers_;  // by number; zeros outside of WithTiers
 };
 
 void BlockIndex::Matcher::Scan() {
-  const int count = std::min(size_, kScanned);
-  std::array<KeyTable::Home, kScanned> homes;
   std::array<Ref, kScanned> refs;
-  for (int i = 0; i < count; ++i) {
-    homes[i] = index_.table_.Locate(keys_[i]);
-    KeyTable::Prefetch(homes[i]);
-  }
-  int found = 0;
-  for (; found < count; ++found) {
-    refs[found] = index_.table_.Find(keys_[found], homes[found]);
-    if (!refs[found]) break;
-    PrefetchList(refs[found]);
-  }
+  auto count = static_cast<size_t>(std::min(size_, kScanned));
+  index_.table_.FindAll(keys_.first(count), refs);
+  auto missing = [](const Ref& ref) { return !ref; };
+  auto found = std::find_if(refs.begin(), refs.begin() + count, missing) - refs.begin();
+  for (int i = 0; i < found; ++i) PrefetchList(refs[i]);
   if (found == 0) return;
   tiers_.resize(index_.lives_.size());
   AddHolders(refs[0]);
@@ -139,23 +133,24 @@ void BlockIndex::Matcher::Gallop() {
 
 // One probe for each search, those of equal keys together; drops those that have ended.
 void BlockIndex::Matcher::Round(std::vector<Search>& searches, std::vector<int32_t>& first_at) {
-  std::vector<std::pair<int, KeyTable::Home>> probes;
+  std::vector<int> probes;
+  std::vector<BlockKey> keys;
   for (size_t i = 0; i < searches.size(); ++i) {
     int probe = searches[i].Probe(size_);
     if (first_at[probe] < 0) {
-      probes.emplace_back(probe, index_.table_.Locate(keys_[probe]));
-      KeyTable::Prefetch(probes.back().second);
+      probes.push_back(probe);
+      keys.push_back(keys_[probe]);
     }
     searches[i].next = std::exchange(first_at[probe], static_cast<int32_t>(i));
   }
-  std::vector<Ref> refs;
-  refs.reserve(probes.size());
-  for (const auto& [probe, home] : probes) {
-    refs.push_back(index_.table_.Find(keys_[probe], home));
-    PrefetchList(refs.back());
+  std::vector<Ref> refs(probes.size());
+  for (size_t i = 0; i < probes.size(); i += KeyTable::kBatch) {
+    size_t count = std::min(KeyTable::kBatch, probes.size() - i);
+    index_.table_.FindAll(std::span(keys).subspan(i, count), std::span(refs).subspan(i, count));
   }
+  for (const Ref& ref : refs) PrefetchList(ref);
   for (size_t i = 0; i < probes.size(); ++i) {
-    int probe = probes[i].first;
+    int probe = probes[i];
     auto answer = [&] {
       for (int32_t at = std::exchange(first_at[probe], -1); at >= 0; at = searches[at].next) {
         Search& search = searches[at];
@@ -173,7 +168,7 @@ void BlockIndex::Matcher::Round(std::vector<Search>& searches, std::vector<int32
 }
 
 std::vector<NodeMatch> BlockIndex::Matcher::Result() const {
-  std::vector<const Holder*> order;
+  absl::InlinedVector<const Holder*, 8> order;
   for (const Holder& holder : holders_) order.push_back(&holder);
   std::sort(order.begin(), order.end(), [this](const Holder* a, const Holder* b) {
     return index_.lives_[a->number].rank < index_.lives_[b->number].rank;

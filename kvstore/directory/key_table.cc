@@ -20,21 +20,32 @@ int KeyTable::FreeIn(const Line& line) {
   return -1;
 }
 
-KeyTable::Ref KeyTable::Find(const BlockKey& key, const Home& home) const {
+KeyTable::Ref KeyTable::Find(const Key& key, const Home& home) {
   if (home.piece == nullptr) return {};
-  Key words = FromBytes(key);
-  const Line* first = LineAt(home.piece, home.first);
-  for (int at = 0; at < kLineKeys; ++at) {
-    if (first->keys[at] == words && first->who[at] != 0) return RefAt(home.piece, home.first, at);
+  Ref found = FindIn(home.piece, home.first, key);
+  if (found || LineAt(home.piece, home.first)->spilled == 0) return found;
+  return FindIn(home.piece, home.second, key);
+}
+
+void KeyTable::FindAll(std::span<const BlockKey> keys, std::span<Ref> refs) const {
+  std::array<Home, kBatch> homes;
+  std::array<size_t, kBatch> spilled;
+  size_t spills = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    homes[i] = Locate(keys[i]);
+    if (homes[i].piece != nullptr) __builtin_prefetch(LineAt(homes[i].piece, homes[i].first));
   }
-  if (first->spilled == 0) return {};
-  const Line* second = LineAt(home.piece, home.second);
-  for (int at = 0; at < kLineKeys; ++at) {
-    if (second->keys[at] == words && second->who[at] != 0) {
-      return RefAt(home.piece, home.second, at);
-    }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    refs[i] = {};
+    if (homes[i].piece == nullptr) continue;
+    refs[i] = FindIn(homes[i].piece, homes[i].first, FromBytes(keys[i]));
+    if (refs[i] || LineAt(homes[i].piece, homes[i].first)->spilled == 0) continue;
+    __builtin_prefetch(LineAt(homes[i].piece, homes[i].second));
+    spilled[spills++] = i;
   }
-  return {};
+  for (size_t i : std::span(spilled.data(), spills)) {
+    refs[i] = FindIn(homes[i].piece, homes[i].second, FromBytes(keys[i]));
+  }
 }
 
 KeyTable::Ref KeyTable::Insert(const BlockKey& key, Lost lost) {

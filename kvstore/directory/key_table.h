@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -68,16 +69,16 @@ class KeyTable {
   explicit KeyTable(PiecePool* pool) : pool_(pool) {}
 
   Home Locate(const BlockKey& key) const { return HomeOf(Hash(FromBytes(key))); }
-  static void Prefetch(const Home& home) {
-    if (home.piece != nullptr) __builtin_prefetch(LineAt(home.piece, home.first));
-  }
   static void PrefetchForWrite(const Home& home) {
     if (home.piece == nullptr) return;
     __builtin_prefetch(LineAt(home.piece, home.first), 1);
+    __builtin_prefetch(LineAt(home.piece, home.second), 1);
     __builtin_prefetch(SpotsAt(home.piece, home.first), 1);
   }
-  Ref Find(const BlockKey& key, const Home& home) const;
-  Ref Find(const BlockKey& key) const { return Find(key, Locate(key)); }
+  Ref Find(const BlockKey& key) const { return Find(FromBytes(key), Locate(key)); }
+  // The same for many keys, whose lines come from memory side by side.
+  static constexpr size_t kBatch = 32;  // at most
+  void FindAll(std::span<const BlockKey> keys, std::span<Ref> refs) const;
 
   // Room for a key that is not there; the caller sets who (not to 0) at once. None when full.
   // Growing calls `lost` for a key that finds no room: only forged ones come to that.
@@ -143,6 +144,14 @@ class KeyTable {
   static Spot* SpotsAt(std::byte* piece, uint32_t line) {
     return reinterpret_cast<Spot*>(piece + size_t{kLines} * sizeof(Line)) + line * kLineKeys;
   }
+  static Ref FindIn(std::byte* piece, uint32_t line, const Key& key) {
+    const Line* at = LineAt(piece, line);
+    for (int i = 0; i < kLineKeys; ++i) {
+      if (at->keys[i] == key && at->who[i] != 0) return RefAt(piece, line, i);
+    }
+    return {};
+  }
+  static Ref Find(const Key& key, const Home& home);
   static Ref RefAt(std::byte* piece, uint32_t line, int at) {
     return {LineAt(piece, line), SpotsAt(piece, line), at};
   }
