@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,6 +74,27 @@ std::vector<InventoryChange> NodePoolImpl::Inventory(InventoryListener listener)
     changes.insert(changes.end(), dram.begin(), dram.end());
   }
   return changes;
+}
+
+uint64_t NodePoolImpl::ReadInventory(uint64_t cursor, int max_pages,
+                                     std::vector<InventoryChange>* blocks) const {
+  // Pages of one tier after those of the other.
+  for (const TierPages* tier : {arena_.get(), dram_.get()}) {
+    if (tier == nullptr) continue;
+    auto pages = static_cast<uint64_t>(tier->table().pages());
+    if (cursor >= pages) {
+      cursor -= pages;
+      continue;
+    }
+    uint64_t end = std::min(pages, cursor + static_cast<uint64_t>(max_pages));
+    std::vector<InventoryChange> part =
+        tier->Inventory(static_cast<int32_t>(cursor), static_cast<int32_t>(end));
+    std::move(part.begin(), part.end(), std::back_inserter(*blocks));
+    bool last = end == pages && (tier == dram_.get() || dram_ == nullptr);
+    uint64_t before = tier == arena_.get() ? 0 : static_cast<uint64_t>(arena_->table().pages());
+    return last ? 0 : before + end;
+  }
+  return 0;
 }
 
 int NodePoolImpl::MatchLocal(std::span<const BlockKey> keys) const {

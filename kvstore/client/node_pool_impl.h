@@ -45,6 +45,9 @@ class NodePoolImpl : public NodePool {
                             uint32_t token_count) override;
   void Publish(const PageRef& page, const BlockKey& key, const BlockKey& parent) override;
   std::vector<InventoryChange> Inventory(InventoryListener listener) override;
+  void ListenToInventory(InventoryListener listener) override { listener_ = std::move(listener); }
+  uint64_t ReadInventory(uint64_t cursor, int max_pages,
+                         std::vector<InventoryChange>* blocks) const override;
   NodePoolStats Stats() const override;
 
  private:

@@ -53,9 +53,9 @@ BlockAddress TierPages::Address(int32_t page) const {
   return {memory_->index().value(), slab_.OffsetOf(page), table_.epoch(page)};
 }
 
-std::vector<InventoryChange> TierPages::Inventory() const {
+std::vector<InventoryChange> TierPages::Inventory(int32_t first, int32_t end) const {
   std::vector<InventoryChange> changes;
-  for (const CachedBlock& block : table_.Blocks()) {
+  for (const CachedBlock& block : table_.Blocks(first, end)) {
     changes.push_back(
         {.added = true, .key = block.key, .tier = tier_, .address = Address(block.page)});
   }

@@ -45,8 +45,9 @@ class TierPages {
 
   std::span<std::byte> Bytes(int32_t page) const { return slab_.page(page); }
   BlockAddress Address(int32_t page) const;
-  // Every cached block, as an added change.
-  std::vector<InventoryChange> Inventory() const;
+  // Every cached block of pages [first, end), as an added change.
+  std::vector<InventoryChange> Inventory(int32_t first, int32_t end) const;
+  std::vector<InventoryChange> Inventory() const { return Inventory(0, table_.pages()); }
   const std::shared_ptr<RegisteredMemory>& memory() const { return memory_; }
 
  private:

@@ -199,7 +199,19 @@ void BM_LookupLatency(benchmark::State& state) {
   state.counters["p99_ns"] = (at(times, 0.99) - own) * 1e9;
   state.counters["p999_ns"] = (at(times, 0.999) - own) * 1e9;
 }
-BENCHMARK(BM_LookupLatency)->ArgsProduct({{1'000'000, 10'000'000}, {1, 32}})->Iterations(300'000);
+void Mixed(benchmark::internal::Benchmark* bench, int64_t blocks) {
+  bench->ArgsProduct({{blocks}, {0, 10, 50}})
+      ->UseManualTime()
+      ->Iterations(400)
+      ->Unit(benchmark::kMicrosecond);
+}
+void Latency(benchmark::internal::Benchmark* bench, int64_t blocks) {
+  bench->ArgsProduct({{blocks}, {1, 32}})->Iterations(100'000);
+}
+BENCHMARK(BM_Mixed)->Apply([](auto* bench) { Mixed(bench, 1'000'000); });
+BENCHMARK(BM_LookupLatency)->Apply([](auto* bench) { Latency(bench, 1'000'000); });
+BENCHMARK(BM_Mixed)->Apply([](auto* bench) { Mixed(bench, 10'000'000); });
+BENCHMARK(BM_LookupLatency)->Apply([](auto* bench) { Latency(bench, 10'000'000); });
 
 // An index that is as full as it gets: bytes per block, and renewals at that fill.
 void BM_Full(benchmark::State& state) {
