@@ -190,9 +190,9 @@ BlockAddress CacheTier::Address(int32_t page) const {
   return {region, static_cast<uint64_t>(page) * layout_.page_bytes(), table_.epoch(page)};
 }
 
-std::vector<InventoryChange> CacheTier::Inventory() const {
+std::vector<InventoryChange> CacheTier::Inventory(int32_t first, int32_t end) const {
   std::vector<InventoryChange> changes;
-  for (const CachedBlock& block : table_.Blocks()) {
+  for (const CachedBlock& block : table_.Blocks(first, end)) {
     changes.push_back({.added = true,
                        .key = block.key,
                        .tier = tier_,

@@ -123,6 +123,26 @@ std::vector<InventoryChange> NodePoolImpl::Inventory(InventoryListener listener)
   return changes;
 }
 
+uint64_t NodePoolImpl::ReadInventory(uint64_t cursor, int max_pages,
+                                     std::vector<InventoryChange>* blocks) const {
+  // Pages of one tier after those of the other.
+  uint64_t before = 0;
+  for (const CacheTier* tier : tiers_) {
+    auto pages = static_cast<uint64_t>(tier->table().pages());
+    if (cursor < before + pages) {
+      uint64_t first = cursor - before;
+      uint64_t end = std::min(pages, first + static_cast<uint64_t>(max_pages));
+      std::vector<InventoryChange> part =
+          tier->Inventory(static_cast<int32_t>(first), static_cast<int32_t>(end));
+      std::move(part.begin(), part.end(), std::back_inserter(*blocks));
+      bool last = end == pages && tier == tiers_.back();
+      return last ? 0 : before + end;
+    }
+    before += pages;
+  }
+  return 0;
+}
+
 int NodePoolImpl::MatchLocal(std::span<const BlockKey> keys) const {
   auto here = [this](const BlockKey& key) { return FindTier(key) != nullptr; };
   return static_cast<int>(std::find_if_not(keys.begin(), keys.end(), here) - keys.begin());

@@ -221,9 +221,14 @@ void PoolNodeImpl::Announce(LoadSource load) {
     options.info = info_;
     publisher_ = InventoryPublisher::Start(
         std::move(options), &loop_,
-        [pool = pool_.get()](InventoryPublisher::Listener listener) {
-          return pool->Inventory(std::move(listener));
-        },
+        {.listen =
+             [pool = pool_.get()](InventoryPublisher::Listener listener) {
+               pool->ListenToInventory(std::move(listener));
+             },
+         .read =
+             [pool = pool_.get()](uint64_t cursor, int max, std::vector<InventoryChange>* blocks) {
+               return pool->ReadInventory(cursor, max, blocks);
+             }},
         [this, load = std::move(load)] { return WithPoolFigures(load ? load() : v1::NodeLoad()); });
   });
 }

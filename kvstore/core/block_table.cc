@@ -211,9 +211,9 @@ void BlockTable::Reconsider(int32_t index) {
   policy_->Allow(index, evictable);
 }
 
-std::vector<CachedBlock> BlockTable::Blocks() const {
+std::vector<CachedBlock> BlockTable::Blocks(int32_t first, int32_t end) const {
   std::vector<CachedBlock> blocks;
-  for (int32_t page = 0; page < pages(); ++page) {
+  for (int32_t page = first; page < end; ++page) {
     if (cached(page)) blocks.push_back({pages_[page].key, page, pages_[page].epoch});
   }
   return blocks;

@@ -98,8 +98,9 @@ class BlockTable {
   // Free or evictable.
   int available() const { return free_pages() + evictable_; }
 
-  // All cached blocks, by page.
-  std::vector<CachedBlock> Blocks() const;
+  // The cached blocks of pages [first, end), by page.
+  std::vector<CachedBlock> Blocks(int32_t first, int32_t end) const;
+  std::vector<CachedBlock> Blocks() const { return Blocks(0, pages()); }
 
  private:
   enum class State : uint8_t { kSetAside, kFree, kPrivate, kCached };

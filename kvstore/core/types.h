@@ -55,7 +55,7 @@ struct InventoryChange {
   BlockKey key;
   Tier tier = Tier::kHbm;
   BlockAddress address;  // of an added block
-  BlockTraits traits{};  // of an added block
+  BlockTraits traits{};  // of an added block, where they are known
 };
 
 }  // namespace tarn::kvstore

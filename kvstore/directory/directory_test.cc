@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -60,9 +62,12 @@ bool Eventually(EventLoop& loop, const std::function<bool()>& holds) {
   return result.get_future().get();
 }
 
+// Nobody has been here before, as a rule.
+constexpr DirectoryOptions kNoSettling{.settle_time = absl::ZeroDuration()};
+
 class Directory {
  public:
-  explicit Directory(const DirectoryOptions& options = {},
+  explicit Directory(const DirectoryOptions& options = kNoSettling,
                      const std::string& listen = "127.0.0.1:0")
       : service_(std::make_unique<DirectoryService>(&loop_, options)) {
     auto server = RpcServer::Start({.listen = listen}, {service_.get()});
@@ -112,9 +117,15 @@ class Node {
       options.max_backoff = absl::Milliseconds(100);
       publisher_ = InventoryPublisher::Start(
           std::move(options), &loop_,
-          [this](InventoryPublisher::Listener listener) {
-            return pool_->Inventory(std::move(listener));
-          },
+          {.listen =
+               [this](InventoryPublisher::Listener listener) {
+                 pool_->ListenToInventory(std::move(listener));
+               },
+           .read =
+               [this](uint64_t cursor, int max, std::vector<InventoryChange>* blocks) {
+                 // Several parts, even of small pools.
+                 return pool_->ReadInventory(cursor, std::min(max, 7), blocks);
+               }},
           [] { return v1::NodeLoad(); });
     });
   }
@@ -171,6 +182,7 @@ class Watcher {
       listener.on_left = [this](const NodeId& n, Incarnation) {
         events_.push_back("-" + n.value());
       };
+      listener.on_block = [this](const InventoryChange& change) { told_[change.key] = change; };
       subscriber_ =
           DirectorySubscriber::Start({.directories = std::move(directories)}, &loop_, listener);
     });
@@ -206,6 +218,12 @@ class Watcher {
     RunOn(loop_, [&] { events = events_; });
     return events;
   }
+  // What was last told of a block.
+  InventoryChange told(int number) {
+    InventoryChange change;
+    RunOn(loop_, [&] { change = told_[Key(number)]; });
+    return change;
+  }
   // Keeps the loop busy, so that nothing is read, while `task` runs here.
   void WhileStuck(const std::function<void()>& task) {
     std::promise<void> release;
@@ -217,6 +235,7 @@ class Watcher {
  private:
   RealEventLoop loop_{"watcher"};
   std::vector<std::string> events_;
+  std::map<BlockKey, InventoryChange> told_;
   std::unique_ptr<DirectorySubscriber> subscriber_;
 };
 
@@ -231,7 +250,7 @@ TEST(DirectoryTest, ANodeWhoseStreamBreaksHasLeft) {
   ASSERT_TRUE(watcher.EventuallyEquals("a", *a, 2));
   a.reset();
   EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
-    return s.nodes().empty() && s.index().block_count() == 0;
+    return s.nodes().empty() && s.index().block_count() == 0;  // swept
   }));
   EXPECT_EQ(watcher.events(), (Events{"+a", "-a"}));
   EXPECT_TRUE(directory.Eventually([](const DirectoryStats& s) { return s.nodes == 0; }));
@@ -266,12 +285,68 @@ TEST(DirectoryTest, RestartsWhileBlocksComeAndGo) {
     for (int i = 0; i < 40; ++i) a.Publish(published++);
     directory.reset();
     for (int i = 0; i < 40; ++i) a.Publish(published++);
-    directory = std::make_unique<Directory>(DirectoryOptions(), address);
+    directory = std::make_unique<Directory>(kNoSettling, address);
     for (int i = 0; i < 40; ++i) a.Publish(published++);
   }
   EXPECT_TRUE(watcher.EventuallyEquals("a", a, published));
   EXPECT_EQ(a.synced(), 1);
-  EXPECT_EQ(directory->Stats().blocks, 16u);
+  EXPECT_EQ(directory->Stats().index.blocks, 16u);
+}
+
+// Every directory is gone at once and comes back knowing nothing: nobody is seen to leave, and what
+// was known stays known until the nodes have told it again.
+TEST(DirectoryTest, AllDirectoriesRestartAtOnceWhileBlocksComeAndGo) {
+  std::vector<std::unique_ptr<Directory>> directories(2);
+  std::vector<std::string> addresses;
+  for (auto& directory : directories) {
+    directory = std::make_unique<Directory>();
+    addresses.push_back(directory->address());
+  }
+  Node a("a", addresses, 16), b("b", addresses, 16);
+  Watcher watcher(addresses);
+  int published = 0;
+  auto publish = [&](int count) {
+    for (int i = 0; i < count; ++i) (i % 2 == 0 ? a : b).Publish(published++);
+  };
+  b.Publish(999'999);
+  publish(40);
+  ASSERT_TRUE(watcher.EventuallyEquals("a", a, published));
+  for (int round = 0; round < 2; ++round) {
+    for (auto& directory : directories) directory.reset();
+    publish(20);
+    for (size_t i = 0; i < directories.size(); ++i) {
+      // So long as a busy machine may need to connect again.
+      directories[i] = std::make_unique<Directory>(
+          DirectoryOptions{.settle_time = absl::Seconds(5)}, addresses[i]);
+    }
+    publish(20);
+    ASSERT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
+      // At every moment until then: both nodes, and blocks of both.
+      EXPECT_EQ(s.nodes().size(), 2u);
+      EXPECT_GT(s.index().BlocksOf(NodeId("a")), 0u);
+      EXPECT_GT(s.index().BlocksOf(NodeId("b")), 0u);
+      return s.current();
+    }));
+    publish(20);
+  }
+  EXPECT_TRUE(watcher.EventuallyEquals("a", a, published));
+  EXPECT_TRUE(watcher.EventuallyEquals("b", b, published));
+  Events events = watcher.events();
+  std::sort(events.begin(), events.end());
+  EXPECT_EQ(events, (Events{"+a", "+b"})) << "nobody left";
+}
+
+// Subscribers that come while an inventory changes, and while its snapshot is still under way.
+TEST(DirectoryTest, LateSubscribersConvergeWhileBlocksComeAndGo) {
+  Directory directory;
+  Node a("a", {directory.address()}, 64);
+  std::vector<std::unique_ptr<Watcher>> watchers;
+  int published = 0;
+  for (int i = 0; i < 8; ++i) {
+    watchers.push_back(std::make_unique<Watcher>(std::vector{directory.address()}));
+    for (int k = 0; k < 100; ++k) a.Publish(published++);
+  }
+  for (auto& watcher : watchers) EXPECT_TRUE(watcher->EventuallyEquals("a", a, published));
 }
 
 // A busy machine may need more than one attempt to connect.
@@ -298,6 +373,9 @@ class HandMadeStream {
     InventoryBatch batch;
     batch.snapshot_begin = batch.snapshot_end = snapshot;
     for (int key : keys) batch.adds.push_back({.added = true, .key = Key(key)});
+    Send(sequence, batch);
+  }
+  void Send(uint64_t sequence, const InventoryBatch& batch) {
     v1::InventoryUpdate update;
     update.set_sequence(sequence);
     SetBlocks(batch, &update);
@@ -344,6 +422,92 @@ TEST(DirectoryTest, AMissingNumberAsksForASnapshot) {
   EXPECT_EQ(directory.Stats().snapshots_requested, 1u);
 }
 
+TEST(DirectoryTest, TraitsReachThoseWhoAreSubscribed) {
+  Directory directory;
+  Watcher watcher({directory.address()});
+  ASSERT_TRUE(watcher.EventuallyCurrent());
+  HandMadeStream stream(directory.address());
+  InventoryBatch batch{.snapshot_begin = true, .snapshot_end = true};
+  batch.adds.push_back({true, Key(1), Tier::kSsd, {1, 8192, 9}, {TenantId("t"), 3, 2, 7}});
+  stream.Send(1, batch);
+  stream.Receive();
+  ASSERT_TRUE(watcher.Eventually([](const auto& s) { return s.index().block_count() == 1; }));
+  EXPECT_EQ(watcher.told(1).traits, batch.adds[0].traits);
+  EXPECT_EQ(watcher.told(1).address, batch.adds[0].address);
+}
+
+TEST(DirectoryTest, WhatTheIndexHasNoRoomForIsCounted) {
+  DirectoryOptions options = kNoSettling;
+  options.index.max_bytes = size_t{4} << 20;
+  Directory directory(options);
+  HandMadeStream stream(directory.address());
+  uint64_t sequence = 0;
+  int next = 0;
+  auto send = [&](int count) {
+    std::vector<int> keys(static_cast<size_t>(count));
+    for (int& key : keys) key = next++;
+    ++sequence;
+    stream.Send(sequence, sequence == 1, keys);
+    stream.Receive();
+  };
+  for (int i = 0; i < 50; ++i) send(4000);
+  DirectoryStats stats = directory.Stats();
+  EXPECT_GT(stats.index.refused, 0u);
+  EXPECT_EQ(stats.index.places + stats.index.refused, 200'000u);
+  EXPECT_LE(stats.index.bytes, options.index.max_bytes);
+}
+
+// An inventory of a quarter of a million blocks comes in small messages, with the loop free in
+// between, and with changes in between.
+TEST(DirectoryTest, ALargeSnapshotComesInParts) {
+  constexpr int kBlocks = 250'000;
+  Directory directory;
+  RealEventLoop loop("node");
+  std::unique_ptr<InventoryPublisher> publisher;
+  InventoryPublisher::Listener listener;
+  uint64_t read = 0;
+  int parts = 0, most = 0;
+  auto block = [](uint64_t place) {
+    BlockKey key;
+    std::memcpy(key.bytes.data(), &place, sizeof(place));
+    return InventoryChange{.added = true, .key = key, .tier = Tier::kSsd, .address = {0, 4096, 1}};
+  };
+  RunOn(loop, [&] {
+    InventoryPublisherOptions options;
+    options.directories = {directory.address()};
+    options.info = InfoOf("a");
+    publisher = InventoryPublisher::Start(
+        options, &loop,
+        {.listen = [&](InventoryPublisher::Listener to) { listener = std::move(to); },
+         .read = [&](uint64_t cursor, int max, std::vector<InventoryChange>* blocks) -> uint64_t {
+           read = std::min<uint64_t>(kBlocks, cursor + static_cast<uint64_t>(max));
+           for (; cursor < read; ++cursor) {
+             // Odd ones have gone when the first part has been read.
+             if (parts == 0 || cursor % 2 == 0) blocks->push_back(block(cursor));
+           }
+           most = std::max(most, static_cast<int>(blocks->size()));
+           if (parts++ == 0) {
+             for (uint64_t odd = 1; odd < read; odd += 2) {
+               InventoryChange gone = block(odd);
+               gone.added = false;
+               listener(gone);
+             }
+           }
+           return read == kBlocks ? 0 : read;
+         }},
+        [] { return v1::NodeLoad(); });
+  });
+  EXPECT_TRUE(
+      directory.Eventually([](const DirectoryStats& s) { return s.index.places == kBlocks / 2; }));
+  Watcher watcher({directory.address()});
+  EXPECT_TRUE(watcher.Eventually([](const DirectorySubscriber& s) {
+    return s.current() && s.index().Stats().places == kBlocks / 2;
+  }));
+  EXPECT_LE(most, 4096);
+  EXPECT_GE(parts, kBlocks / 4096);
+  RunOn(loop, [&] { publisher.reset(); });
+}
+
 // A directory that loses every `lose`-th message with blocks on its way in, until it has seen
 // `max_gaps` gaps.
 class LossyDirectory : public v1::Directory::CallbackService {
@@ -373,6 +537,7 @@ class LossyDirectory : public v1::Directory::CallbackService {
   // Loop-only.
   int gaps() const { return gaps_; }
   const InventoryState& state() const { return state_; }
+  const std::set<BlockKey>& blocks() const { return blocks_; }
 
  private:
   void OnUpdate(const v1::InventoryUpdate& update) {
@@ -380,7 +545,13 @@ class LossyDirectory : public v1::Directory::CallbackService {
     if (++messages_ % lose_ == 0 && gaps_ < max_gaps_) return;
     InventoryBatch batch = *BlocksOf(update);
     batch.sequence = update.sequence();
-    bool gap = state_.Apply(batch) == InventoryState::Outcome::kNeedSnapshot;
+    InventoryState::Outcome outcome = state_.Apply(batch);
+    bool gap = outcome == InventoryState::Outcome::kNeedSnapshot;
+    if (outcome == InventoryState::Outcome::kApplied) {
+      if (batch.snapshot_begin) blocks_.clear();
+      for (const InventoryChange& change : batch.removes) blocks_.erase(change.key);
+      for (const InventoryChange& change : batch.adds) blocks_.insert(change.key);
+    }
     gaps_ += gap ? 1 : 0;
     v1::InventoryAck ack;
     ack.set_sequence(state_.sequence());
@@ -394,6 +565,7 @@ class LossyDirectory : public v1::Directory::CallbackService {
   // On loop_.
   std::shared_ptr<Stream<v1::InventoryAck>> stream_;
   InventoryState state_;
+  std::set<BlockKey> blocks_;
   int messages_ = 0;
   int gaps_ = 0;
 
@@ -414,15 +586,14 @@ TEST(DirectoryTest, APublisherSendsItsSnapshotAgainWhenAsked) {
     if (a.Has(i)) expected.insert(Key(i));
   }
   EXPECT_TRUE(Eventually(directory.loop(), [&] {
-    std::set<BlockKey> known;
-    for (const auto& [block, address] : directory.state().blocks()) known.insert(block.key);
-    return directory.state().complete() && known == expected;
+    return directory.state().complete() && directory.blocks() == expected;
   }));
 }
 
 // A few big messages in place of many: what a subscriber may leave untaken.
 constexpr size_t kBig = 1 << 20;
-constexpr DirectoryOptions kSmallBuffers{.max_subscriber_bytes = 4 * kBig};
+constexpr DirectoryOptions kSmallBuffers{.max_subscriber_bytes = 4 * kBig,
+                                         .settle_time = absl::ZeroDuration()};
 
 // Nodes with much to say come and go, until all buffers between the directory and a subscriber that
 // does not read are full, and it is cut off.

@@ -8,6 +8,9 @@ namespace {
 // After a gap the receiver asks again from time to time: the answer may get lost as well.
 constexpr uint64_t kAskEvery = 64;
 
+// On the wire, with 8-byte numbers.
+size_t BytesOf(const InventoryChange& change) { return 64 + change.traits.tenant.value().size(); }
+
 }  // namespace
 
 InventoryBatch& InventoryLog::Next(std::vector<InventoryBatch>& batches) {
@@ -15,17 +18,30 @@ InventoryBatch& InventoryLog::Next(std::vector<InventoryBatch>& batches) {
   return batches.back();
 }
 
-std::vector<InventoryBatch> InventoryLog::Snapshot(const std::vector<InventoryChange>& blocks) {
+void InventoryLog::Put(InventoryChange change, std::vector<InventoryBatch>& batches,
+                       size_t& bytes) {
+  bool full = batches.empty() ||
+              batches.back().adds.size() + batches.back().removes.size() == limits_.max_changes ||
+              bytes + BytesOf(change) > limits_.max_bytes;
+  if (full) bytes = 0;
+  InventoryBatch& batch = full ? Next(batches) : batches.back();
+  bytes += BytesOf(change);
+  (change.added ? batch.adds : batch.removes).push_back(std::move(change));
+}
+
+std::vector<InventoryBatch> InventoryLog::Snapshot(std::vector<InventoryChange> part, bool begin,
+                                                   bool end) {
+  std::vector<InventoryBatch> batches;
+  size_t bytes = 0;
+  Next(batches).snapshot_begin = begin;
+  for (InventoryChange& block : part) Put(std::move(block), batches, bytes);
+  batches.back().snapshot_end = end;
+  return batches;
+}
+
+void InventoryLog::DropRecorded() {
   pending_.clear();
   position_.clear();
-  std::vector<InventoryBatch> batches;
-  Next(batches).snapshot_begin = true;
-  for (const InventoryChange& block : blocks) {
-    if (batches.back().adds.size() == max_changes_) Next(batches);
-    batches.back().adds.push_back(block);
-  }
-  batches.back().snapshot_end = true;
-  return batches;
 }
 
 void InventoryLog::Record(const InventoryChange& change) {
@@ -40,20 +56,14 @@ void InventoryLog::Record(const InventoryChange& change) {
 
 std::vector<InventoryBatch> InventoryLog::Flush() {
   std::vector<InventoryBatch> batches;
-  for (InventoryChange& change : pending_) {
-    bool full = batches.empty() ||
-                batches.back().adds.size() + batches.back().removes.size() == max_changes_;
-    InventoryBatch& batch = full ? Next(batches) : batches.back();
-    (change.added ? batch.adds : batch.removes).push_back(change);
-  }
-  pending_.clear();
-  position_.clear();
+  size_t bytes = 0;
+  for (InventoryChange& change : pending_) Put(std::move(change), batches, bytes);
+  DropRecorded();
   return batches;
 }
 
 InventoryState::Outcome InventoryState::Apply(const InventoryBatch& batch) {
   if (batch.snapshot_begin) {
-    blocks_.clear();
     synced_ = true;
     complete_ = false;
     unusable_ = 0;
@@ -62,21 +72,8 @@ InventoryState::Outcome InventoryState::Apply(const InventoryBatch& batch) {
     return unusable_++ % kAskEvery == 0 ? Outcome::kNeedSnapshot : Outcome::kIgnored;
   }
   sequence_ = batch.sequence;
-  for (const InventoryChange& change : batch.removes) blocks_.erase({change.key, change.tier});
-  for (const InventoryChange& change : batch.adds) {
-    blocks_[{change.key, change.tier}] = change.address;
-  }
   complete_ |= batch.snapshot_end;
   return Outcome::kApplied;
-}
-
-std::vector<InventoryChange> InventoryState::AsChanges() const {
-  std::vector<InventoryChange> changes;
-  changes.reserve(blocks_.size());
-  for (const auto& [block, address] : blocks_) {
-    changes.push_back({.added = true, .key = block.key, .tier = block.tier, .address = address});
-  }
-  return changes;
 }
 
 }  // namespace tarn::kvstore

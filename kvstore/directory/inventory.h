@@ -2,9 +2,13 @@
 
 // The numbered stream of what one node holds: made at the node, applied at the directory.
 //
-// First a snapshot in chunks, then deltas, every message one number higher than the one before. A
+// First a snapshot in parts, then deltas, every message one number higher than the one before. A
 // missing number means that something was lost: the receiver asks for a new snapshot and ignores
-// what comes before it. Pure and thread-compatible.
+// what comes before it.
+//
+// The parts of a snapshot are read when they are sent, and deltas come in between: a block that
+// came or went meanwhile is told by its delta, before or after its part, and both orders end alike.
+// So nobody holds a copy of a whole inventory, and no loop waits for one. Pure, thread-compatible.
 
 #include <cstddef>
 #include <cstdint>
@@ -35,34 +39,44 @@ struct InventoryKey {
   }
 };
 
+// What one message holds at most.
+struct InventoryLimits {
+  size_t max_changes = 4096;
+  size_t max_bytes = size_t{1} << 20;  // about, on the wire
+};
+
 // The node's side of one stream.
 class InventoryLog {
  public:
-  // `max_changes`: in one message.
-  explicit InventoryLog(size_t max_changes = 4096) : max_changes_(max_changes) {}
+  explicit InventoryLog(const InventoryLimits& limits = {}) : limits_(limits) {}
 
-  // The messages of a snapshot of `blocks`, at least one. What was recorded before is part of it.
-  std::vector<InventoryBatch> Snapshot(const std::vector<InventoryChange>& blocks);
+  // The messages of the next part of a snapshot, one at least. With `begin` the snapshot begins:
+  // the receiver forgets everything. With `end` it ends.
+  std::vector<InventoryBatch> Snapshot(std::vector<InventoryChange> part, bool begin, bool end);
   // Notes a change for the next Flush. Of several of one block the last counts.
   void Record(const InventoryChange& change);
   // What was recorded since, as messages; none if that is nothing.
   std::vector<InventoryBatch> Flush();
+  // Forgets what was recorded: a snapshot that begins now has it.
+  void DropRecorded();
   bool empty() const { return pending_.empty(); }
 
  private:
+  // Into messages, the last of which may take more.
+  void Put(InventoryChange change, std::vector<InventoryBatch>& batches, size_t& bytes);
   InventoryBatch& Next(std::vector<InventoryBatch>& batches);
 
-  size_t max_changes_;
+  InventoryLimits limits_;
   uint64_t sequence_ = 0;
   std::vector<InventoryChange> pending_;
   absl::flat_hash_map<InventoryKey, size_t> position_;  // in pending_
 };
 
-// The directory's side of one stream.
+// The directory's side of one stream: which messages count. It keeps no blocks.
 class InventoryState {
  public:
   enum class Outcome {
-    kApplied,
+    kApplied,       // do as the batch says
     kNeedSnapshot,  // something is missing: ask for a snapshot
     kIgnored,       // waiting for that snapshot
   };
@@ -72,15 +86,12 @@ class InventoryState {
   uint64_t sequence() const { return sequence_; }
   // Whether a snapshot is complete.
   bool complete() const { return complete_; }
-  const absl::flat_hash_map<InventoryKey, BlockAddress>& blocks() const { return blocks_; }
-  std::vector<InventoryChange> AsChanges() const;
 
  private:
   uint64_t sequence_ = 0;
   bool synced_ = false;  // has seen a snapshot_begin, and every number since
   bool complete_ = false;
   uint64_t unusable_ = 0;  // messages since the gap
-  absl::flat_hash_map<InventoryKey, BlockAddress> blocks_;
 };
 
 }  // namespace tarn::kvstore

@@ -16,30 +16,35 @@ namespace tarn::kvstore {
 namespace {
 
 constexpr absl::Duration kMinBackoff = absl::Milliseconds(50);
+// Half a millisecond of the loop, and a tenth of a megabyte.
+constexpr int kPartPlaces = 2048;
+// The next part waits while the stream has more than this to send.
+constexpr size_t kMaxPending = size_t{4} << 20;
+constexpr absl::Duration kPendingDelay = absl::Milliseconds(2);
 
 // The stream to one directory, with its own numbers.
 class Link {
  public:
-  // `on_open`: send a snapshot now.
+  // `read` gives parts of the inventory, `load` what goes out with hello.
   Link(std::string target, const InventoryPublisherOptions* options, EventLoop* loop,
-       std::function<void(Link*)> on_open, std::function<void()> on_closed)
+       const InventoryPublisher::Inventory* inventory, const InventoryPublisher::LoadSource* load,
+       std::function<void()> on_closed)
       : target_(std::move(target)),
         options_(options),
         loop_(loop),
-        on_open_(std::move(on_open)),
+        inventory_(inventory),
+        load_(load),
         on_closed_(std::move(on_closed)) {
     Connect();
   }
-  ~Link() { loop_->CancelTimer(timer_); }
+  ~Link() {
+    loop_->CancelTimer(timer_);
+    loop_->CancelTimer(part_timer_);
+  }
 
   bool open() const { return open_; }
-  bool synced() const { return open_ && acknowledged_ >= snapshot_end_; }
+  bool synced() const { return open_ && snapshot_end_ > 0 && acknowledged_ >= snapshot_end_; }
 
-  void SendSnapshot(const std::vector<InventoryChange>& blocks) {
-    std::vector<InventoryBatch> batches = log_.Snapshot(blocks);
-    snapshot_end_ = batches.back().sequence;
-    Send(batches);
-  }
   void Record(const InventoryChange& change) { log_.Record(change); }
   void Flush() { Send(log_.Flush()); }
   void SendLoad(const v1::NodeLoad& load) {
@@ -50,6 +55,7 @@ class Link {
   void SayGoodbye() {
     leaving_ = true;
     loop_->CancelTimer(timer_);
+    loop_->CancelTimer(part_timer_);
     if (!open_) return stream_.reset();
     v1::InventoryUpdate update;
     update.set_goodbye(true);
@@ -79,17 +85,47 @@ class Link {
     v1::InventoryUpdate hello;
     *hello.mutable_hello() = options_->info;
     stream_->Send(std::move(hello));
-    on_open_(this);
+    SendLoad((*load_)());
+    BeginSnapshot();
+  }
+
+  void BeginSnapshot() {
+    log_.DropRecorded();
+    begun_ = false;
+    cursor_ = 0;
+    snapshot_end_ = 0;
+    loop_->CancelTimer(part_timer_);
+    SendPart();
+  }
+
+  void SendPart() {
+    part_timer_ = 0;
+    if (!open_) return;
+    if (stream_->pending_bytes() > kMaxPending) {
+      part_timer_ = loop_->PostAfter(kPendingDelay, [this] { SendPart(); });
+      return;
+    }
+    std::vector<InventoryChange> blocks;
+    cursor_ = inventory_->read(cursor_, kPartPlaces, &blocks);
+    bool end = cursor_ == 0;
+    if (!begun_ || end || !blocks.empty()) {
+      std::vector<InventoryBatch> batches = log_.Snapshot(std::move(blocks), !begun_, end);
+      if (end) snapshot_end_ = batches.back().sequence;
+      begun_ = true;
+      Send(batches);
+    }
+    if (!end) part_timer_ = loop_->PostAfter(absl::ZeroDuration(), [this] { SendPart(); });
   }
 
   void OnAck(const v1::InventoryAck& ack) {
     acknowledged_ = std::max(acknowledged_, ack.sequence());
-    if (ack.resend_snapshot()) on_open_(this);
+    if (ack.resend_snapshot() && !leaving_) BeginSnapshot();
   }
 
   void OnClosed(const absl::Status& status) {
     LOG_EVERY_N(WARNING, 20) << "stream to directory " << target_ << " has ended: " << status;
     open_ = false;
+    loop_->CancelTimer(part_timer_);
     stream_.reset();
     if (leaving_) return on_closed_();
     timer_ = loop_->PostAfter(backoff_, [this] { Connect(); });
@@ -108,14 +144,19 @@ class Link {
   const std::string target_;
   const InventoryPublisherOptions* const options_;
   EventLoop* const loop_;
-  const std::function<void(Link*)> on_open_;
+  const InventoryPublisher::Inventory* const inventory_;
+  const InventoryPublisher::LoadSource* const load_;
   const std::function<void()> on_closed_;
   std::unique_ptr<v1::Directory::Stub> stub_;
   std::shared_ptr<Stream<v1::InventoryUpdate>> stream_;
   InventoryLog log_;
   bool open_ = false;
   bool leaving_ = false;
-  uint64_t snapshot_end_ = 0;  // the last number of the present stream's snapshot
+  // The snapshot of the present stream.
+  bool begun_ = false;
+  uint64_t cursor_ = 0;
+  uint64_t snapshot_end_ = 0;  // its last number; 0: not sent yet
+  TimerId part_timer_ = 0;
   uint64_t acknowledged_ = 0;
   absl::Duration backoff_ = kMinBackoff;
   TimerId timer_ = 0;
@@ -123,23 +164,23 @@ class Link {
 
 class Publisher : public InventoryPublisher {
  public:
-  Publisher(InventoryPublisherOptions options, EventLoop* loop, InventorySource inventory,
+  Publisher(InventoryPublisherOptions options, EventLoop* loop, Inventory inventory,
             LoadSource load)
       : options_(std::move(options)),
         loop_(loop),
         inventory_(std::move(inventory)),
         load_(std::move(load)) {
+    inventory_.listen([this](const InventoryChange& change) { Record(change); });
     for (const std::string& directory : options_.directories) {
-      links_.push_back(std::make_unique<Link>(
-          directory, &options_, loop_, [this](Link* link) { SendSnapshot(link); },
-          [this] { FinishLeaving(); }));
+      links_.push_back(std::make_unique<Link>(directory, &options_, loop_, &inventory_, &load_,
+                                              [this] { FinishLeaving(); }));
     }
     load_timer_ = loop_->PostAfter(options_.load_interval, [this] { SendLoad(); });
   }
 
   ~Publisher() override {
     StopTimers();
-    inventory_(nullptr);
+    inventory_.listen(nullptr);
   }
 
   int synced() const override {
@@ -159,13 +200,6 @@ class Publisher : public InventoryPublisher {
   }
 
  private:
-  void SendSnapshot(Link* link) {
-    // The listener is the same one each time: what the other links have not flushed yet stays
-    // valid.
-    link->SendSnapshot(inventory_([this](const InventoryChange& change) { Record(change); }));
-    link->SendLoad(load_());
-  }
-
   void Record(const InventoryChange& change) {
     bool any = false;
     for (auto& link : links_) {
@@ -209,7 +243,7 @@ class Publisher : public InventoryPublisher {
 
   const InventoryPublisherOptions options_;
   EventLoop* const loop_;
-  const InventorySource inventory_;
+  const Inventory inventory_;
   const LoadSource load_;
   std::vector<std::unique_ptr<Link>> links_;
   TimerId flush_timer_ = 0;
@@ -222,8 +256,7 @@ class Publisher : public InventoryPublisher {
 }  // namespace
 
 std::unique_ptr<InventoryPublisher> InventoryPublisher::Start(InventoryPublisherOptions options,
-                                                              EventLoop* loop,
-                                                              InventorySource inventory,
+                                                              EventLoop* loop, Inventory inventory,
                                                               LoadSource load) {
   return std::make_unique<Publisher>(std::move(options), loop, std::move(inventory),
                                      std::move(load));

@@ -2,9 +2,10 @@
 
 // Tells directories what this node holds and how loaded it is.
 //
-// One stream to each directory, each with its own numbers: a snapshot first, then what changed,
-// batched for a few milliseconds. A lost stream is opened again after at most a second, with a new
-// snapshot.
+// One stream to each directory, each with its own numbers: a snapshot first, in parts of a few
+// thousand blocks with at most a few megabytes under way, so that neither the loop nor memory
+// notices how large it is; then, and in between, what changed, batched for a few milliseconds. A
+// lost stream is opened again after at most a second, with a new snapshot.
 //
 // Loop-only, construction and destruction too. Nothing blocks.
 
@@ -33,14 +34,18 @@ class InventoryPublisher {
   // What the node says of itself; called on the loop every load_interval.
   using LoadSource = std::function<v1::NodeLoad()>;
 
-  // Everything that the node holds; from then on changes go to the listener, and to none before it.
-  // Called with nullptr at the end. See NodePool::Inventory.
   using Listener = std::function<void(const InventoryChange&)>;
-  using InventorySource = std::function<std::vector<InventoryChange>(Listener)>;
+  // Where blocks are told from. See NodePool::ListenToInventory and ReadInventory.
+  struct Inventory {
+    // Every change goes to the listener from now on; called with nullptr at the end.
+    std::function<void(Listener)> listen;
+    // Adds what `max` places from `cursor` on hold now; gives the next cursor, 0 at the end.
+    std::function<uint64_t(uint64_t cursor, int max, std::vector<InventoryChange>* blocks)> read;
+  };
 
   // Connects at once. `loop` and what `inventory` needs outlive the publisher.
   static std::unique_ptr<InventoryPublisher> Start(InventoryPublisherOptions options,
-                                                   EventLoop* loop, InventorySource inventory,
+                                                   EventLoop* loop, Inventory inventory,
                                                    LoadSource load);
   virtual ~InventoryPublisher() = default;
 

@@ -2,6 +2,8 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,17 +16,34 @@
 namespace tarn::kvstore {
 namespace {
 
-v1::DirectoryUpdate UpdateAbout(const v1::NodeInfo& info) {
+// A part of the index: some milliseconds of the loop at most.
+constexpr size_t kPartBlocks = 4096;
+constexpr size_t kMaxPending = size_t{4} << 20;
+constexpr absl::Duration kPendingDelay = absl::Milliseconds(2);
+constexpr absl::Duration kSettleDelay = absl::Milliseconds(20);
+// A tenth of the loop's time.
+constexpr size_t kSweptLines = 4096;
+constexpr absl::Duration kSweepDelay = absl::Milliseconds(2);
+
+v1::DirectoryUpdate UpdateAbout(const std::string& node, uint64_t incarnation) {
   v1::DirectoryUpdate update;
-  update.set_node_id(info.node_id());
-  update.set_incarnation(info.incarnation());
+  update.set_node_id(node);
+  update.set_incarnation(incarnation);
   return update;
+}
+v1::DirectoryUpdate UpdateAbout(const v1::NodeInfo& info) {
+  return UpdateAbout(info.node_id(), info.incarnation());
 }
 
 }  // namespace
 
 DirectoryService::DirectoryService(EventLoop* loop, const DirectoryOptions& options)
-    : loop_(loop), options_(options) {}
+    : loop_(loop), options_(options), start_(loop->Now()), index_(options.index) {}
+
+DirectoryService::~DirectoryService() {
+  loop_->CancelTimer(sweep_timer_);
+  for (const auto& [id, subscriber] : subscribers_) loop_->CancelTimer(subscriber.timer);
+}
 
 // Nodes.
 
@@ -34,13 +53,13 @@ grpc::ServerBidiReactor<v1::InventoryUpdate, v1::InventoryAck>* DirectoryService
     uint64_t id = ++last_id_;
     publications_[id] = {std::move(stream), NodeId()};
     return StreamHandler<v1::InventoryUpdate>{
-        .on_message = [this, id](v1::InventoryUpdate update) { OnUpdate(id, update); },
+        .on_message = [this, id](v1::InventoryUpdate update) { OnUpdate(id, std::move(update)); },
         .on_closed = [this, id](absl::Status status) { EndPublication(id, std::move(status)); }};
   };
   return AcceptStream<v1::InventoryUpdate, v1::InventoryAck>(context, *loop_, {}, open);
 }
 
-void DirectoryService::OnUpdate(uint64_t stream, const v1::InventoryUpdate& update) {
+void DirectoryService::OnUpdate(uint64_t stream, v1::InventoryUpdate update) {
   if (update.has_hello()) {
     if (absl::Status status = OnHello(stream, update.hello()); !status.ok()) {
       return EndPublication(stream, std::move(status));
@@ -91,7 +110,7 @@ absl::Status DirectoryService::OnHello(uint64_t stream, const v1::NodeInfo& info
 }
 
 absl::Status DirectoryService::OnBlocks(Publication& publication, Member& member,
-                                        const v1::InventoryUpdate& update) {
+                                        v1::InventoryUpdate& update) {
   ASSIGN_OR_RETURN(InventoryBatch batch, BlocksOf(update));
   batch.sequence = update.sequence();
   v1::InventoryAck ack;
@@ -111,14 +130,22 @@ absl::Status DirectoryService::OnBlocks(Publication& publication, Member& member
   }
   ++updates_;
   if (batch.snapshot_begin) index_.Clear(publication.node);
-  for (const InventoryChange& change : batch.removes) index_.Apply(publication.node, change);
-  for (const InventoryChange& change : batch.adds) index_.Apply(publication.node, change);
-  v1::DirectoryUpdate passed_on = UpdateAbout(member.info);
-  SetBlocks(batch, &passed_on);
-  Broadcast(passed_on, true);
+  index_.Apply(publication.node, batch.removes);
+  index_.Apply(publication.node, batch.adds);
+  Sweep();
+  PassOn(member, update);
   ack.set_sequence(batch.sequence);
   publication.stream->Send(std::move(ack));
   return absl::OkStatus();
+}
+
+void DirectoryService::PassOn(const Member& member, v1::InventoryUpdate& update) {
+  v1::DirectoryUpdate passed_on = UpdateAbout(member.info);
+  passed_on.set_snapshot_begin(update.snapshot_begin());
+  passed_on.set_snapshot_end(update.snapshot_end());
+  passed_on.mutable_removes()->Swap(update.mutable_removes());
+  passed_on.mutable_adds()->Swap(update.mutable_adds());
+  Broadcast(passed_on, true);
 }
 
 void DirectoryService::OnLoad(Member& member, const v1::NodeLoad& load) {
@@ -145,6 +172,7 @@ void DirectoryService::EndPublication(uint64_t id, absl::Status status) {
 void DirectoryService::RemoveMember(const NodeId& node) {
   auto member = members_.extract(node);
   index_.Leave(node, Incarnation(member.mapped().info.incarnation()));
+  Sweep();
   v1::DirectoryUpdate update = UpdateAbout(member.mapped().info);
   update.set_left(true);
   Broadcast(update, false);
@@ -159,29 +187,76 @@ grpc::ServerWriteReactor<v1::DirectoryUpdate>* DirectoryService::Subscribe(
   auto open = [this,
                without_blocks = request->without_blocks()](std::shared_ptr<UpdateStream> stream) {
     uint64_t id = ++last_id_;
-    Greet(subscribers_[id] = {std::move(stream), without_blocks});
-    return WriterHandler{.on_closed = [this, id](const absl::Status&) { subscribers_.erase(id); }};
+    subscribers_[id] = {.stream = std::move(stream), .without_blocks = without_blocks};
+    Greet(id);
+    return WriterHandler{.on_closed = [this, id](const absl::Status&) {
+      auto it = subscribers_.find(id);
+      loop_->CancelTimer(it->second.timer);
+      subscribers_.erase(it);
+    }};
   };
   return AcceptWriter<v1::DirectoryUpdate>(context, *loop_, options, open);
 }
 
-void DirectoryService::Greet(const Subscriber& subscriber) {
+void DirectoryService::Greet(uint64_t id) {
+  Subscriber& subscriber = subscribers_.at(id);
   for (const auto& [node, member] : members_) {
     v1::DirectoryUpdate joined = UpdateAbout(member.info);
     *joined.mutable_joined() = member.info;
     if (member.has_load) *joined.mutable_load() = member.load;
+    joined.set_snapshot_begin(!subscriber.without_blocks);
     subscriber.stream->Send(std::move(joined));
-    if (subscriber.without_blocks) continue;
-    InventoryLog log;
-    for (const InventoryBatch& batch : log.Snapshot(member.inventory.AsChanges())) {
-      v1::DirectoryUpdate update = UpdateAbout(member.info);
-      SetBlocks(batch, &update);
-      subscriber.stream->Send(std::move(update));
-    }
   }
-  v1::DirectoryUpdate caught_up;
-  caught_up.set_caught_up(true);
-  subscriber.stream->Send(std::move(caught_up));
+  subscriber.has_index = subscriber.without_blocks || index_.block_count() == 0;
+  GreetFurther(id);
+}
+
+void DirectoryService::GreetFurther(uint64_t id) {
+  Subscriber& subscriber = subscribers_.at(id);
+  subscriber.timer = 0;
+  absl::Duration delay = absl::ZeroDuration();
+  if (subscriber.stream->pending_bytes() > kMaxPending) {
+    delay = kPendingDelay;
+  } else if (!subscriber.has_index) {
+    SendPart(subscriber);
+  } else if (Settled()) {
+    v1::DirectoryUpdate caught_up;
+    caught_up.set_caught_up(true);
+    return subscriber.stream->Send(std::move(caught_up));
+  } else {
+    delay = kSettleDelay;
+  }
+  subscriber.timer = loop_->PostAfter(delay, [this, id] { GreetFurther(id); });
+}
+
+// What changes between two parts reaches the subscriber as a delta, on the same stream.
+void DirectoryService::SendPart(Subscriber& subscriber) {
+  std::map<std::pair<std::string_view, uint64_t>, v1::DirectoryUpdate> updates;
+  subscriber.cursor = index_.Walk(
+      subscriber.cursor, kPartBlocks, [&](const IndexedNode& node, const InventoryChange& change) {
+        auto [it, is_new] = updates.try_emplace({node.node.value(), node.incarnation.value()});
+        if (is_new) it->second = UpdateAbout(node.node.value(), node.incarnation.value());
+        *it->second.add_adds() = ToInventoryAdd(change);
+      });
+  for (auto& [node, update] : updates) subscriber.stream->Send(std::move(update));
+  subscriber.has_index = subscriber.cursor == 0;
+}
+
+bool DirectoryService::Settled() const {
+  absl::Duration age = loop_->Now() - start_;
+  if (age < options_.settle_time) return false;
+  return age >= options_.max_settle_time ||
+         std::all_of(members_.begin(), members_.end(),
+                     [](const auto& member) { return member.second.inventory.complete(); });
+}
+
+void DirectoryService::Sweep() {
+  if (sweep_timer_ != 0 || !index_.sweeping()) return;
+  sweep_timer_ = loop_->PostAfter(kSweepDelay, [this] {
+    sweep_timer_ = 0;
+    index_.Sweep(kSweptLines);
+    Sweep();
+  });
 }
 
 void DirectoryService::Broadcast(const v1::DirectoryUpdate& update, bool is_blocks) {
@@ -223,8 +298,7 @@ absl::StatusOr<v1::MatchResponse> DirectoryService::Answer(const v1::MatchReques
 }
 
 DirectoryStats DirectoryService::Stats() const {
-  return {members_.size(), subscribers_.size(), index_.block_count(), updates_,
-          snapshots_requested_};
+  return {members_.size(), subscribers_.size(), index_.Stats(), updates_, snapshots_requested_};
 }
 
 }  // namespace tarn::kvstore

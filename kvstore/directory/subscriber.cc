@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <deque>
 #include <utility>
 
 #include "common/base/status.h"
@@ -14,10 +15,18 @@
 namespace tarn::kvstore {
 namespace {
 
+// Blocks of a state that is not in use yet, for on_block.
+constexpr size_t kMaxBlocksToTell = 65536;
+// A tenth of the loop's time, where a node has left.
+constexpr size_t kSweptLines = 4096;
+constexpr absl::Duration kSweepDelay = absl::Milliseconds(2);
+
 // What one directory has said.
 struct ClusterState {
+  explicit ClusterState(const BlockIndexOptions& options) : index(options) {}
   BlockIndex index;
   std::map<NodeId, ClusterNode> nodes;
+  std::deque<InventoryChange> to_tell;
 };
 
 bool SameLife(const ClusterNode& a, const ClusterNode& b) {
@@ -29,20 +38,26 @@ class Subscription : public DirectorySubscriber {
   Subscription(DirectorySubscriberOptions options, EventLoop* loop, ClusterListener listener)
       : options_(std::move(options)), loop_(loop), listener_(std::move(listener)) {
     CHECK(!options_.directories.empty());
+    current_ = NewState();
     Connect();
   }
-  ~Subscription() override { loop_->CancelTimer(timer_); }
+  ~Subscription() override {
+    loop_->CancelTimer(timer_);
+    loop_->CancelTimer(sweep_timer_);
+  }
 
   const BlockIndex& index() const override { return current_->index; }
   const std::map<NodeId, ClusterNode>& nodes() const override { return current_->nodes; }
   bool has_state() const override { return has_state_; }
-  bool current() const override { return reader_ != nullptr && next_ == nullptr; }
+  bool current() const override { return reader_ != nullptr && caught_up_; }
 
  private:
   void Connect() {
     timer_ = 0;
     const std::string& target = options_.directories[turn_ % options_.directories.size()];
-    next_ = std::make_unique<ClusterState>();
+    // With nothing known yet, half of a state is better than none.
+    if (has_state_ || !current_->nodes.empty()) next_ = NewState();
+    caught_up_ = false;
     stub_ = v1::Directory::NewStub(MakeChannel(target));
     v1::SubscribeRequest request;
     request.set_without_blocks(options_.without_blocks);
@@ -67,7 +82,7 @@ class Subscription : public DirectorySubscriber {
   }
 
   void OnUpdate(const v1::DirectoryUpdate& update) {
-    if (update.caught_up()) return Replace();
+    if (update.caught_up()) return CaughtUp();
     ClusterState& state = next_ != nullptr ? *next_ : *current_;
     NodeId node(update.node_id());
     if (update.left()) return Leave(state, node, Incarnation(update.incarnation()));
@@ -99,6 +114,7 @@ class Subscription : public DirectorySubscriber {
     auto it = state.nodes.find(node);
     if (it == state.nodes.end() || it->second.info.incarnation() != incarnation.value()) return;
     state.index.Leave(node, incarnation);
+    Sweep();
     state.nodes.erase(it);
     if (live() && listener_.on_left) listener_.on_left(node, incarnation);
   }
@@ -110,18 +126,27 @@ class Subscription : public DirectorySubscriber {
       return;
     }
     if (batch->snapshot_begin) state.index.Clear(node);
-    for (const InventoryChange& change : batch->removes) state.index.Apply(node, change);
-    for (const InventoryChange& change : batch->adds) {
-      state.index.Apply(node, change);
-      if (live() && listener_.on_block) listener_.on_block(change.key);
+    state.index.Apply(node, batch->removes);
+    state.index.Apply(node, batch->adds);
+    Sweep();
+    if (!listener_.on_block) return;
+    if (live()) {
+      for (const InventoryChange& change : batch->adds) listener_.on_block(change);
+      return;
     }
+    for (InventoryChange& change : batch->adds) state.to_tell.push_back(std::move(change));
+    while (state.to_tell.size() > kMaxBlocksToTell) state.to_tell.pop_front();
+  }
+
+  void CaughtUp() {
+    caught_up_ = true;
+    has_state_ = true;
+    if (next_ != nullptr) Replace();
   }
 
   // The new state is whole: puts it in place of the old one and tells the difference.
   void Replace() {
-    if (next_ == nullptr) return;
     std::unique_ptr<ClusterState> old = std::exchange(current_, std::move(next_));
-    has_state_ = true;
     for (const auto& [id, node] : old->nodes) {
       auto it = current_->nodes.find(id);
       if (it != current_->nodes.end() && SameLife(it->second, node)) continue;
@@ -133,7 +158,23 @@ class Subscription : public DirectorySubscriber {
       if (!known && listener_.on_joined) listener_.on_joined(node);
       if (node.load_at != absl::InfinitePast() && listener_.on_load) listener_.on_load(node);
     }
-    if (listener_.on_block) current_->index.ForEachBlock(listener_.on_block);
+    for (const InventoryChange& change : std::exchange(current_->to_tell, {})) {
+      listener_.on_block(change);
+    }
+    Sweep();
+  }
+
+  void Sweep() {
+    if (sweep_timer_ != 0 || !current_->index.sweeping()) return;
+    sweep_timer_ = loop_->PostAfter(kSweepDelay, [this] {
+      sweep_timer_ = 0;
+      current_->index.Sweep(kSweptLines);
+      Sweep();
+    });
+  }
+
+  std::unique_ptr<ClusterState> NewState() const {
+    return std::make_unique<ClusterState>(options_.index);
   }
 
   bool live() const { return next_ == nullptr; }
@@ -144,10 +185,12 @@ class Subscription : public DirectorySubscriber {
   size_t turn_ = 0;  // which directory, modulo their number
   std::unique_ptr<v1::Directory::Stub> stub_;
   std::shared_ptr<Reader> reader_;
-  std::unique_ptr<ClusterState> current_ = std::make_unique<ClusterState>();
-  std::unique_ptr<ClusterState> next_;  // while a directory has not sent all it knows
+  std::unique_ptr<ClusterState> current_;
+  std::unique_ptr<ClusterState> next_;  // while another directory has not sent all it knows
+  bool caught_up_ = false;              // with the one that is followed now
   bool has_state_ = false;
   TimerId timer_ = 0;
+  TimerId sweep_timer_ = 0;
 };
 
 }  // namespace

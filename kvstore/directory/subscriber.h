@@ -3,9 +3,10 @@
 // A directory's view of the cluster, kept up to date in this process: who is there, how loaded, and
 // who holds which block.
 //
-// Follows one of several directories. When that one is lost, the last state stays in use until
-// another has sent all it knows; then that state replaces it at once. So a restart of a directory
-// shows as nothing, and a cluster that has changed meanwhile as the difference.
+// Follows one of several directories. The first state is in use as it comes. When that directory is
+// lost, the last state stays in use until another has sent all it knows; then that state replaces
+// it at once. So a restart of a directory, or of all of them, shows as nothing, and a cluster that
+// has changed meanwhile as the difference.
 //
 // Loop-only, construction and destruction too; callbacks run on the loop. Nothing blocks.
 
@@ -32,6 +33,8 @@ struct ClusterNode {
 struct DirectorySubscriberOptions {
   std::vector<std::string> directories;  // "host:port", best first; at least one
   bool without_blocks = false;           // membership and load only: the index stays empty
+  // Of index(). While another directory is caught up with, there are two of that size.
+  BlockIndexOptions index;
   absl::Duration reconnect_backoff = absl::Milliseconds(200);
 };
 
@@ -40,8 +43,10 @@ struct ClusterListener {
   std::function<void(const ClusterNode&)> on_joined;
   std::function<void(const NodeId&, Incarnation)> on_left;
   std::function<void(const ClusterNode&)> on_load;
-  // Some node has this block now, as far as index() knows; at a new state, once for each block.
-  std::function<void(const BlockKey&)> on_block;
+  // Some node has this block now, as far as index() knows. When a new state replaces another one:
+  // the last 65536 blocks that were told of while it came. Traits are there only where the node has
+  // just told of the block: directories keep none.
+  std::function<void(const InventoryChange&)> on_block;
 };
 
 class DirectorySubscriber {

@@ -33,6 +33,7 @@ struct Config {
   uint64_t dram_bytes = uint64_t{4} << 30;
   std::string ssd;
   uint64_t ssd_bytes = uint64_t{64} << 30;
+  uint64_t index_bytes = uint64_t{1} << 30;
   HostPort store_listen{"127.0.0.1", 0};
   std::vector<std::string> directories;
   std::string transports;
@@ -51,6 +52,9 @@ void Bind(CommandLine& cli, Config& config) {
           "Folder on a local disk, this node's own, for blocks that leave memory; they outlive the "
           "process. Empty: none");
   cli.AddBytes("--ssd-size", config.ssd_bytes, "Disk space of --ssd, taken at start");
+  cli.AddBytes("--index", config.index_bytes,
+               "Memory for the index of who holds which block, 32 to 41 bytes a block; what is "
+               "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
@@ -76,6 +80,12 @@ class KvStoreProcess {
   metrics::Gauge* nodes_ = nullptr;
   metrics::Gauge* subscribers_ = nullptr;
   metrics::Gauge* blocks_ = nullptr;
+  metrics::Gauge* places_ = nullptr;
+  metrics::Gauge* index_bytes_ = nullptr;
+  metrics::Gauge* index_limit_ = nullptr;
+  metrics::Counter* refused_ = nullptr;
+  metrics::Counter* updates_ = nullptr;
+  metrics::Counter* gaps_ = nullptr;
   HttpRouter router_;
   RealEventLoop loop_{"directory"};
   std::unique_ptr<DirectoryService> service_;
@@ -86,7 +96,9 @@ class KvStoreProcess {
 };
 
 absl::Status KvStoreProcess::Start() {
-  service_ = std::make_unique<DirectoryService>(&loop_);
+  DirectoryOptions directory;
+  directory.index.max_bytes = config_.index_bytes;
+  service_ = std::make_unique<DirectoryService>(&loop_, directory);
   RpcServerOptions options;
   options.listen = config_.server.listen.ToString();
   ASSIGN_OR_RETURN(rpc_, RpcServer::Start(options, {service_.get()}));
@@ -118,6 +130,15 @@ void KvStoreProcess::AddMetrics() {
   nodes_ = &registry_.AddGauge("tarn_directory_nodes", "Nodes that publish here.");
   subscribers_ = &registry_.AddGauge("tarn_directory_subscribers", "Streams of updates.");
   blocks_ = &registry_.AddGauge("tarn_directory_blocks", "Distinct blocks that are known.");
+  places_ = &registry_.AddGauge("tarn_directory_places",
+                                "Places of blocks: one in two tiers or nodes counts twice.");
+  index_bytes_ = &registry_.AddGauge("tarn_directory_index_bytes", "Memory of the index.");
+  index_limit_ = &registry_.AddGauge("tarn_directory_index_limit_bytes", "Its limit: --index.");
+  refused_ = &registry_.AddCounter("tarn_directory_refused_places_total",
+                                   "Places that the index had no room for: not listed.");
+  updates_ = &registry_.AddCounter("tarn_directory_updates_total", "Messages with blocks.");
+  gaps_ = &registry_.AddCounter("tarn_directory_gaps_total",
+                                "Missing messages, each answered by a request for a snapshot.");
   RunOnLoop([this] { UpdateMetrics(); });
 }
 
@@ -125,7 +146,13 @@ void KvStoreProcess::UpdateMetrics() {
   DirectoryStats stats = service_->Stats();
   nodes_->Set(static_cast<double>(stats.nodes));
   subscribers_->Set(static_cast<double>(stats.subscribers));
-  blocks_->Set(static_cast<double>(stats.blocks));
+  blocks_->Set(static_cast<double>(stats.index.blocks));
+  places_->Set(static_cast<double>(stats.index.places));
+  index_bytes_->Set(static_cast<double>(stats.index.bytes));
+  index_limit_->Set(static_cast<double>(stats.index.max_bytes));
+  refused_->Add(stats.index.refused - refused_->Value());
+  updates_->Add(stats.updates - updates_->Value());
+  gaps_->Add(stats.snapshots_requested - gaps_->Value());
   loop_.PostAfter(absl::Milliseconds(200), [this] { UpdateMetrics(); });
 }
 

@@ -37,7 +37,7 @@ void Store::StartAdopting(const StoreOptions& options) {
         std::make_unique<Adopter>(adopter, node_->loop(), node_->pool(), &admission_,
                                   [this]() -> const BlockIndex& { return subscriber_->index(); });
     ClusterListener listener;
-    listener.on_block = [this](const BlockKey& key) { adopter_->Consider(key); };
+    listener.on_block = [this](const InventoryChange& change) { adopter_->Consider(change.key); };
     DirectorySubscriberOptions directories;
     directories.directories = options.directories;
     subscriber_ = DirectorySubscriber::Start(directories, node_->loop(), std::move(listener));

@@ -92,6 +92,10 @@ v1::InventoryAdd ToInventoryAdd(const InventoryChange& change) {
   proto.set_region(change.address.region);
   proto.set_offset(change.address.offset);
   proto.set_epoch(change.address.epoch);
+  if (!change.traits.tenant.value().empty()) proto.set_tenant(change.traits.tenant.value());
+  proto.set_position(change.traits.position);
+  proto.set_turn(change.traits.turn);
+  proto.set_new_blocks(change.traits.new_blocks);
   return proto;
 }
 
@@ -105,14 +109,15 @@ v1::InventoryRemove ToInventoryRemove(const InventoryChange& change) {
 absl::StatusOr<InventoryChange> FromProto(const v1::InventoryAdd& proto) {
   ASSIGN_OR_RETURN(BlockKey key, KeyFrom(proto.key()));
   ASSIGN_OR_RETURN(Tier tier, FromProto(proto.tier()));
-  return InventoryChange{true, key, tier,
-                         BlockAddress{proto.region(), proto.offset(), proto.epoch()}};
+  return InventoryChange{
+      true, key, tier, BlockAddress{proto.region(), proto.offset(), proto.epoch()},
+      BlockTraits{TenantId(proto.tenant()), proto.position(), proto.turn(), proto.new_blocks()}};
 }
 
 absl::StatusOr<InventoryChange> FromProto(const v1::InventoryRemove& proto) {
   ASSIGN_OR_RETURN(BlockKey key, KeyFrom(proto.key()));
   ASSIGN_OR_RETURN(Tier tier, FromProto(proto.tier()));
-  return InventoryChange{false, key, tier, BlockAddress{}};
+  return InventoryChange{.added = false, .key = key, .tier = tier};
 }
 
 std::string Describe(const v1::NodeInfo& info) {

@@ -49,13 +49,14 @@ TEST(ConvertTest, BadLocationsAreRefused) {
 }
 
 TEST(ConvertTest, InventoryRoundTripAndBadKeys) {
-  InventoryChange change{true, BlockKey{}, Tier::kHbm, {0, 8192, 3}};
+  InventoryChange change{true, BlockKey{}, Tier::kHbm, {0, 8192, 3}, {TenantId("t"), 5, 2, 4}};
   change.key.bytes[3] = 9;
   absl::StatusOr<InventoryChange> added = FromProto(ToInventoryAdd(change));
   ASSERT_TRUE(added.ok());
   EXPECT_TRUE(added->added);
   EXPECT_EQ(added->key, change.key);
   EXPECT_EQ(added->address, change.address);
+  EXPECT_EQ(added->traits, change.traits);
   absl::StatusOr<InventoryChange> removed = FromProto(ToInventoryRemove(change));
   ASSERT_TRUE(removed.ok());
   EXPECT_FALSE(removed->added);

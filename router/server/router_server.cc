@@ -116,8 +116,21 @@ class RouterServerImpl : public RouterServer {
     listener.on_load = [this](const kvstore::ClusterNode& node) {
       cluster_->Reported(NodeId(node.info.node_id()), node.load);
     };
-    subscriber_ = kvstore::DirectorySubscriber::Start({.directories = config_.directories}, &loop_,
-                                                      std::move(listener));
+    subscriber_ = kvstore::DirectorySubscriber::Start(
+        {.directories = config_.directories, .index = {.max_bytes = config_.index_bytes}}, &loop_,
+        std::move(listener));
+    ShowIndex();
+  }
+
+  void ShowIndex() {
+    const kvstore::BlockIndexStats stats = subscriber_->index().Stats();
+    metrics_.index_blocks.Set(static_cast<double>(stats.blocks));
+    metrics_.index_places.Set(static_cast<double>(stats.places));
+    metrics_.index_bytes.Set(static_cast<double>(stats.bytes));
+    // A new state has an index of its own, which begins at 0.
+    if (stats.refused > shown_refused_) metrics_.index_refused.Add(stats.refused - shown_refused_);
+    shown_refused_ = stats.refused;
+    index_timer_ = loop_.PostAfter(absl::Milliseconds(200), [this] { ShowIndex(); });
   }
 
   void BuildFrontend(engine::TextModel model) {
@@ -174,6 +187,7 @@ class RouterServerImpl : public RouterServer {
     if (http_) http_->Stop(absl::Seconds(1));
     if (rpc_) rpc_->Shutdown(absl::Seconds(1));
     OnLoop([this] {
+      loop_.CancelTimer(index_timer_);
       frontend_.reset();
       subscriber_.reset();
       cluster_.reset();
@@ -193,6 +207,8 @@ class RouterServerImpl : public RouterServer {
   bool bound_ = false;      // both servers listen
   bool announced_ = false;  // the ready file is written
   const kvstore::BlockIndex no_index_;
+  uint64_t shown_refused_ = 0;
+  TimerId index_timer_ = 0;
   std::unique_ptr<NodeStreams> streams_;
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<kvstore::DirectorySubscriber> subscriber_;

@@ -15,10 +15,11 @@ namespace tarn::router {
 
 struct RouterConfig {
   ServerFlags server{.listen = {"127.0.0.1", 9000}, .http_listen = {"127.0.0.1", 8080}};
-  std::vector<std::string> directories;  // "host:port", best first
-  std::string model_dir;                 // tokenizer and chat template
-  std::string served_model_name;         // empty: as the nodes call it
-  std::string router_id;                 // empty: drawn
+  std::vector<std::string> directories;      // "host:port", best first
+  std::string model_dir;                     // tokenizer and chat template
+  std::string served_model_name;             // empty: as the nodes call it
+  std::string router_id;                     // empty: drawn
+  uint64_t index_bytes = uint64_t{1} << 30;  // of the index of who holds which block
   int max_in_flight = 10'000;
   int max_attempts = 3;
   absl::Duration handover_timeout = absl::Seconds(30);

@@ -75,8 +75,8 @@ void AddPlan(const kvstore::BlockIndex& index, std::span<const BlockKey> keys, i
   const size_t count = std::min(keys.size(), static_cast<size_t>(std::max(0, blocks)));
   for (const BlockKey& key : keys.first(count)) {
     v1::PlannedBlock& planned = *start.add_plan();
-    for (const kvstore::BlockSource& source : index.Sources(key, node)) {
-      if (planned.locations_size() >= max_sources) break;
+    const auto max = static_cast<size_t>(std::max(0, max_sources));
+    for (const kvstore::BlockSource& source : index.Sources(key, node, max)) {
       *planned.add_locations() = kvstore::ToProto(source);
     }
   }

@@ -51,6 +51,13 @@ RouterMetrics::RouterMetrics(metrics::Registry& registry,
       cached_prompt_tokens(registry.AddCounter("tarn_cached_prompt_tokens_total",
                                                "Of tarn_prompt_tokens_total: not computed.")),
       generation_tokens(
-          registry.AddCounter("tarn_generation_tokens_total", "Tokens sent to clients.")) {}
+          registry.AddCounter("tarn_generation_tokens_total", "Tokens sent to clients.")),
+      index_blocks(
+          registry.AddGauge("tarn_router_index_blocks", "Distinct blocks that are known.")),
+      index_places(registry.AddGauge("tarn_router_index_places",
+                                     "Places of blocks: one in two tiers or nodes counts twice.")),
+      index_bytes(registry.AddGauge("tarn_router_index_bytes", "Memory of the index.")),
+      index_refused(registry.AddCounter("tarn_router_index_refused_places_total",
+                                        "Places that the index had no room for: not used.")) {}
 
 }  // namespace tarn::router

@@ -32,6 +32,12 @@ struct RouterMetrics {
   metrics::Counter& cached_prompt_tokens;
   metrics::Counter& generation_tokens;
 
+  // The index of who holds which block.
+  metrics::Gauge& index_blocks;
+  metrics::Gauge& index_places;
+  metrics::Gauge& index_bytes;
+  metrics::Counter& index_refused;  // places for which it had no room
+
  private:
   RouterMetrics(metrics::Registry& registry, metrics::Family<metrics::Counter>& outcomes,
                 metrics::Family<metrics::Counter>& retries);
