@@ -36,6 +36,8 @@ void AddFlags(CommandLine& command_line, DecodeConfig& config) {
   command_line.AddBytes("--kv-memory", config.kv_memory, "Memory for the KV of running requests");
   command_line.AddBytes("--dram", config.dram, "Memory for KV after its page is reused; 0: none");
   command_line.Add("--transport", config.transports, "Transports of UCX (\"tcp\"); empty: all");
+  command_line.Add("--rdma-devices", config.rdma_devices,
+                   "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
   command_line.Add("--grace", config.grace, "Time for running requests when told to stop");
   command_line.Add("--max-batch", config.sessions.scheduling.max_batch,
                    "Sequences that run or wait for their KV; more are refused", {1, 4096});
@@ -55,6 +57,7 @@ absl::StatusOr<kvstore::PoolNodeOptions> PoolOptionsFrom(const DecodeConfig& con
   ASSIGN_OR_RETURN(options.hbm_pages, engine::PagesIn(config.kv_memory, model.layout()));
   options.dram_bytes = config.dram;
   options.transports = config.transports;
+  options.rdma_devices = config.rdma_devices;
   return options;
 }
 
