@@ -46,6 +46,16 @@ void PrintNode(const v1::NodeStatus& node) {
       Percent(load.hit_tokens(), load.prompt_tokens()));
 }
 
+// What there is to say of a node's network, below the table.
+void PrintNetwork(const v1::NodeStatus& node) {
+  for (const std::string& port : node.info().rdma_ports()) {
+    std::cout << absl::StreamFormat("%-16s rdma     %s\n", node.info().node_id(), port);
+  }
+  for (const std::string& problem : node.load().rdma_problems()) {
+    std::cout << absl::StreamFormat("%-16s PROBLEM  rdma: %s\n", node.info().node_id(), problem);
+  }
+}
+
 class Status : public Command {
  public:
   explicit Status(CommandLine& flags) { AddServerFlag(flags, server_); }
@@ -69,6 +79,7 @@ class Status : public Command {
                                     "state", "blocks", "hbm pages used", "dram pages used",
                                     "run/wait", "leaked", "hit");
     for (const v1::NodeStatus& node : status->nodes()) PrintNode(node);
+    for (const v1::NodeStatus& node : status->nodes()) PrintNetwork(node);
     return 0;
   }
 

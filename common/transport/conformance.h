@@ -27,6 +27,9 @@ class TransportHarness {
  public:
   virtual ~TransportHarness() = default;
   virtual std::unique_ptr<Transport> Make(EventLoop& loop) = 0;
+  // Whether a read that has been verified may still end as its batch does. So it is over a network,
+  // where one look behind the last read says whether the region was there all the time.
+  virtual bool LooksAtRegionsLast() const { return false; }
 };
 
 using HarnessFactory = std::unique_ptr<TransportHarness> (*)();
@@ -195,7 +198,15 @@ class TransportConformance : public testing::TestWithParam<HarnessFactory> {
     std::vector<absl::StatusCode> codes(kCount, code);
     const auto statuses = outcome.Wait();
     ASSERT_EQ(verified.size(), 1u);
-    codes[verified[0]] = absl::StatusCode::kOk;
+    ExpectCodesButOk(statuses, std::move(codes), verified[0]);
+  }
+
+  // As `codes`, but `index` was verified before they came about.
+  void ExpectCodesButOk(const std::vector<absl::Status>& statuses,
+                        std::vector<absl::StatusCode> codes, size_t index) {
+    const bool may_be_late =
+        harness_->LooksAtRegionsLast() && index < statuses.size() && !statuses[index].ok();
+    if (!may_be_late) codes[index] = absl::StatusCode::kOk;
     ExpectCodes(statuses, codes);
   }
 
@@ -505,8 +516,8 @@ TEST_P(TransportConformance, ADeadlineBetweenOpsEndsTheRest) {
   const auto statuses = Read(*reader.transport, peer, std::move(batch));
   // None on a machine that took longer than that for the first.
   ASSERT_LE(verified.size(), 1u);
-  for (const size_t i : verified) codes[i] = absl::StatusCode::kOk;
-  ExpectCodes(statuses, codes);
+  if (verified.empty()) return ExpectCodes(statuses, codes);
+  ExpectCodesButOk(statuses, std::move(codes), verified[0]);
 }
 
 TEST_P(TransportConformance, AFarDeadlineDoesNotDisturb) {

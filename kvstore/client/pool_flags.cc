@@ -35,6 +35,8 @@ void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
                    "outlive the process. Empty: none");
   command_line.AddBytes("--ssd-size", flags.ssd_size, "Disk space of --ssd, taken at start");
   command_line.Add("--transport", flags.transports, "Transports of UCX (\"tcp\"); empty: all");
+  command_line.Add("--rdma-devices", flags.rdma_devices,
+                   "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
 }
 
 absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const ServerFlags& server) {
@@ -47,6 +49,7 @@ absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const Se
   options.ssd_path = flags.ssd;
   options.ssd_bytes = flags.ssd.empty() ? 0 : flags.ssd_size;
   options.transports = flags.transports;
+  options.rdma_devices = flags.rdma_devices;
   return options;
 }
 

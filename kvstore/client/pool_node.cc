@@ -18,6 +18,7 @@
 #include "kvstore/client/pool_metrics.h"
 #include "kvstore/client/pool_service.h"
 #include "kvstore/client/probe.h"
+#include "kvstore/client/rdma_ports.h"
 #include "kvstore/directory/publisher.h"
 #include "kvstore/tier/ssd/ssd_store.h"
 #include "kvstore/wire/convert.h"
@@ -90,6 +91,7 @@ class PoolNodeImpl : public PoolNode {
   RealEventLoop loop_{"tarn-node"};
   // Their number is how many peers that do not answer delay nobody else.
   std::array<std::unique_ptr<RealEventLoop>, 4> connect_loops_;
+  std::unique_ptr<RdmaPorts> rdma_;
   std::unique_ptr<UcxTransport> transport_;
   // Loop only.
   std::unique_ptr<Peers> peers_;
@@ -120,9 +122,11 @@ PoolNodeImpl::PoolNodeImpl(PoolNodeOptions options)
 absl::Status PoolNodeImpl::Build() {
   absl::StatusOr<BlockLayout> layout = FromProto(options_.model.layout());
   if (!layout.ok()) return Annotate(layout.status(), "model.layout");
-  UcxOptions ucx;
-  if (!options_.transports.empty()) ucx.tls = options_.transports;
-  ASSIGN_OR_RETURN(transport_, UcxTransport::Create(ucx, loop_));
+  ASSIGN_OR_RETURN(
+      rdma_, RdmaPorts::Open({.devices = options_.rdma_devices, .transports = options_.transports},
+                             registry_));
+  for (const std::string& port : rdma_->descriptions()) info_.add_rdma_ports(port);
+  ASSIGN_OR_RETURN(transport_, UcxTransport::Create(rdma_->ucx(), loop_));
   std::vector<EventLoop*> connect_loops;
   for (auto& loop : connect_loops_) {
     loop = std::make_unique<RealEventLoop>("tarn-connect");
@@ -246,6 +250,7 @@ v1::NodeLoad PoolNodeImpl::WithPoolFigures(v1::NodeLoad load) const {
   load.set_pull_bytes_per_us(stats.pull_bytes_per_us);
   load.set_leaked_pages(stats.leaked);
   load.set_draining(load.draining() || draining_);
+  for (std::string& problem : rdma_->Problems()) load.add_rdma_problems(std::move(problem));
   return load;
 }
 

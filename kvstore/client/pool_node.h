@@ -48,6 +48,7 @@ struct PoolNodeOptions {
   uint64_t ssd_bytes = 0;
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   std::string transports;        // UCX's list of transports; empty: all but TCP, see UcxOptions
+  std::string rdma_devices;      // "auto" (or nothing), "none", or names with commas
   // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP
   // here.
   metrics::Registry* registry = nullptr;

@@ -37,6 +37,7 @@ struct Config {
   HostPort store_listen{"127.0.0.1", 0};
   std::vector<std::string> directories;
   std::string transports;
+  std::string rdma_devices = "auto";
 };
 
 void Bind(CommandLine& cli, Config& config) {
@@ -59,6 +60,8 @@ void Bind(CommandLine& cli, Config& config) {
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
   cli.Add("--transports", config.transports, "UCX's list of transports; empty: all but TCP");
+  cli.Add("--rdma-devices", config.rdma_devices,
+          "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
@@ -168,6 +171,7 @@ void KvStoreProcess::AwaitModel() {
   options.directories.insert(options.directories.end(), config_.directories.begin(),
                              config_.directories.end());
   options.transports = config_.transports;
+  options.rdma_devices = config_.rdma_devices;
   options.registry = &registry_;
   store_ = std::make_unique<DeferredStore>(std::move(options));
 }

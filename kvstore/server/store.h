@@ -26,6 +26,7 @@ struct StoreOptions {
   std::string advertise_host;
   std::vector<std::string> directories;
   std::string transports;
+  std::string rdma_devices;
   metrics::Registry* registry = nullptr;  // outlives the store
 };
 

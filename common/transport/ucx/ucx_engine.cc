@@ -13,6 +13,7 @@
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/ucx/shared_memory.h"
 #include "common/transport/ucx/ucx_status.h"
+#include "common/transport/ucx/ucx_tls.h"
 #include "common/transport/ucx/ucx_wire.h"
 
 namespace tarn {
@@ -21,12 +22,11 @@ namespace {
 constexpr size_t kPage = 4096;
 constexpr absl::Duration kStopTimeout = absl::Seconds(10);
 
-// The word behind a region that tells peers, if it is not 0, that the region is there.
-uint64_t* GuardOf(std::span<std::byte> mapped) {
-  return reinterpret_cast<uint64_t*>(mapped.data() + mapped.size() - kPage);
+UcxGuard* GuardOf(std::span<std::byte> mapped) {
+  return reinterpret_cast<UcxGuard*>(mapped.data() + mapped.size() - kPage);
 }
 void SetGuard(std::span<std::byte> mapped, uint64_t value) {
-  __atomic_store_n(GuardOf(mapped), value, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&GuardOf(mapped)->value, value, __ATOMIC_SEQ_CST);
 }
 
 // The handle that the owner holds. Its memory stays mapped until the engine ends, but empty.
@@ -68,13 +68,24 @@ absl::Status Modify(ucp_config_t* config, const char* name, const std::string& v
       absl::StrCat("UCX refuses ", name, "=\"", value, "\": ", ucs_status_string(status)));
 }
 
+absl::Status ConfigureRdma(ucp_config_t* config, const UcxOptions& options) {
+  if (!AllowsRdma(options.tls)) {
+    const int64_t keepalive = absl::ToInt64Milliseconds(options.keepalive);
+    return Modify(config, "KEEPALIVE_INTERVAL", absl::StrCat(keepalive, "ms"));
+  }
+  // UCX 1.13.1 puts keepalive on an endpoint of UD beside RC, and aborts the process when such an
+  // endpoint ends before its peer has answered: docs/decisions/0011-rdma-devices.md.
+  RETURN_IF_ERROR(Modify(config, "KEEPALIVE_INTERVAL", "inf"));
+  // For each of UCX's RC transports, which have the drivers that this host has.
+  return Modify(config, "RC_RETRY_COUNT", absl::StrCat(options.rdma_retries));
+}
+
 absl::Status Configure(ucp_config_t* config, const UcxOptions& options) {
   if (!options.tls.empty()) RETURN_IF_ERROR(Modify(config, "TLS", options.tls));
   if (!options.devices.empty()) RETURN_IF_ERROR(Modify(config, "NET_DEVICES", options.devices));
   // Without this UCX does not use shared memory on endpoints that report the loss of a peer.
   RETURN_IF_ERROR(Modify(config, "MM_ERROR_HANDLING", "y"));
-  const int64_t keepalive = absl::ToInt64Milliseconds(options.keepalive);
-  RETURN_IF_ERROR(Modify(config, "KEEPALIVE_INTERVAL", absl::StrCat(keepalive, "ms")));
+  RETURN_IF_ERROR(ConfigureRdma(config, options));
   // All but the heap, whose memory is not zeroed.
   return Modify(config, "ALLOC_PRIO", "md:sysv,md:posix,huge,thp,md:*,mmap");
 }
@@ -87,11 +98,12 @@ absl::StatusOr<std::shared_ptr<UcxEngine>> UcxEngine::Create(const UcxOptions& o
   RETURN_IF_ERROR(engine->CreateWorker());
   UcxEngine* self = engine.get();
   engine->reader_ = std::make_unique<UcxReader>(
-      engine->worker_, options.max_reads_in_flight,
+      engine->worker_, options.max_reads_in_flight, options.keepalive,
       [self](std::span<const std::byte> bytes) { return self->IsLocal(bytes); });
   MutexLock lock(engine->mutex_);
-  engine->thread_ = std::make_unique<UcxThread>(engine->worker_, options.poll_time,
-                                                [self] { return self->reader_->Work(); });
+  engine->thread_ =
+      std::make_unique<UcxThread>(engine->worker_, options.poll_time, options.keepalive,
+                                  [self] { return self->reader_->Work(); });
   return engine;
 }
 
@@ -103,8 +115,9 @@ UcxEngine::~UcxEngine() {
 }
 
 absl::Status UcxEngine::CreateContext(const UcxOptions& options) {
-  // UCX tells us by status; its own words on stderr would only repeat that.
-  ucs_global_opts.log_component.log_level = UCS_LOG_LEVEL_FATAL;
+  // UCX tells us by status; its own words are for those who look for a cause.
+  ucs_global_opts.log_component.log_level =
+      options.verbose ? UCS_LOG_LEVEL_WARN : UCS_LOG_LEVEL_FATAL;
   ucp_config_t* config = nullptr;
   RETURN_IF_ERROR(FromUcx(ucp_config_read(nullptr, nullptr, &config), "read UCX configuration"));
   absl::Status status = Configure(config, options);
@@ -227,6 +240,7 @@ absl::StatusOr<std::unique_ptr<RegisteredMemory>> UcxEngine::Allocate(size_t byt
   // Touched now, so that missing memory shows at start and not in the first read.
   std::memset(region.bytes.data(), 0, region.bytes.size());
   const uint64_t guard = Random::FromEntropy().Next() | 1;
+  GuardOf(region.bytes)->owner = OwnerProcess::Self();
   SetGuard(region.bytes, guard);
   const UcxRegionDescriptor descriptor{
       .base = reinterpret_cast<uint64_t>(region.bytes.data()),

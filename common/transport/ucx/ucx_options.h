@@ -25,8 +25,14 @@ struct UcxOptions {
   // After a deadline or Cancel, a peer that still does not answer is given up, for UCX cannot take
   // back a single read.
   absl::Duration abandon_after = absl::Seconds(2);
-  // How often UCX looks whether an idle peer lives; also on shared memory.
+  // How often it is looked whether an idle peer on this host lives. A peer over RDMA is not asked:
+  // a read from one that is dead ends with UNAVAILABLE.
   absl::Duration keepalive = absl::Seconds(1);
+  // How often RDMA sends again what is not answered within a second; then the peer is lost. Not 7,
+  // which some drivers take for ever.
+  int rdma_retries = 4;
+  // UCX's warnings on stderr, which name what its status codes do not. Of the whole process.
+  bool verbose = false;
 };
 
 }  // namespace tarn

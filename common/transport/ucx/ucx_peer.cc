@@ -9,7 +9,7 @@
 namespace tarn {
 
 absl::Status UcxPeer::Region::CheckMappedGuard() const {
-  const uint64_t guard = __atomic_load_n(mapped_guard, __ATOMIC_ACQUIRE);
+  const uint64_t guard = __atomic_load_n(&mapped_guard->value, __ATOMIC_ACQUIRE);
   if (guard == descriptor.guard) return absl::OkStatus();
   return absl::UnavailableError("the peer has freed this region");
 }
@@ -64,8 +64,16 @@ absl::Status UcxPeer::UnpackRegion(UcxRegionDescriptor descriptor) {
   }
   void* guard = nullptr;
   if (ucp_rkey_ptr(rkey, descriptor.guard_address, &guard) != UCS_OK) guard = nullptr;
-  regions_.push_back({std::move(descriptor), rkey, static_cast<const uint64_t*>(guard)});
+  regions_.push_back({std::move(descriptor), rkey, static_cast<const UcxGuard*>(guard)});
   return absl::OkStatus();
+}
+
+// All regions have one owner.
+bool UcxPeer::ProcessGone() const {
+  for (const Region& region : regions_) {
+    if (region.mapped_guard != nullptr) return region.mapped_guard->owner.Gone();
+  }
+  return false;
 }
 
 void UcxPeer::Close(const absl::Status& why) {

@@ -14,9 +14,16 @@
 
 #include "absl/status/statusor.h"
 #include "common/transport/transport.h"
+#include "common/transport/ucx/owner_process.h"
 #include "common/transport/ucx/ucx_wire.h"
 
 namespace tarn {
+
+// What lies behind the last page of a region: tells peers that the region is there.
+struct UcxGuard {
+  uint64_t value = 0;  // UcxRegionDescriptor::guard while it is, 0 afterwards
+  OwnerProcess owner;
+};
 
 class UcxPeer {
  public:
@@ -24,7 +31,7 @@ class UcxPeer {
     UcxRegionDescriptor descriptor;
     ucp_rkey_h rkey = nullptr;
     // Where the guard is mapped here (shared memory); null over a network.
-    const uint64_t* mapped_guard = nullptr;
+    const UcxGuard* mapped_guard = nullptr;
 
     // Of a mapped region: OK while its owner has it.
     absl::Status CheckMappedGuard() const;
@@ -46,6 +53,9 @@ class UcxPeer {
 
   // Why reads must not start; OK if they may.
   const absl::Status& lost() const { return lost_; }
+
+  // Whether it is on this host and its process has ended. Reads a file of /proc.
+  bool ProcessGone() const;
 
   // Takes the peer out of use and makes UCX complete its reads with an error. Idempotent.
   void Close(const absl::Status& why);

@@ -7,16 +7,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/runtime/real/real_event_loop.h"
 #include "common/transport/ucx/ucx_status.h"
 
 namespace tarn {
 
 // Probes count from the upper half, so their ids never meet those of transfers.
-UcxReader::UcxReader(ucp_worker_h worker, size_t max_in_flight, IsLocal is_local)
+UcxReader::UcxReader(ucp_worker_h worker, size_t max_in_flight, absl::Duration keepalive,
+                     IsLocal is_local)
     : worker_(worker),
       max_in_flight_(max_in_flight),
+      keepalive_(keepalive),
       is_local_(std::move(is_local)),
-      last_probe_(TransferId{1} << 63) {
+      last_probe_(TransferId{1} << 63),
+      next_look_(SteadyNow() + keepalive) {
   CHECK_GT(max_in_flight, 0u);
 }
 
@@ -68,6 +72,7 @@ void UcxReader::EndAll(const absl::Status& why) {
 }
 
 bool UcxReader::Work() {
+  LookAfterPeers();
   const bool closing = peers_closing_ && ClosePeers();
   if (queue_.empty() || in_flight_ >= max_in_flight_) return closing;
   const TransferId id = queue_.front();
@@ -249,6 +254,16 @@ void UcxReader::Finish(TransferId id) {
 UcxPeer* UcxReader::FindPeer(PeerId id) {
   const auto found = peers_.find(id);
   return found == peers_.end() ? nullptr : found->second.get();
+}
+
+void UcxReader::LookAfterPeers() {
+  if (SteadyNow() < next_look_) return;
+  next_look_ = SteadyNow() + keepalive_;
+  for (const auto& [id, peer] : peers_) {
+    if (peer->lost().ok() && peer->ProcessGone()) {
+      Disconnect(id, absl::UnavailableError("the peer's process has ended"));
+    }
+  }
 }
 
 // UCX must not be asked to close an endpoint from its own error callback, so it happens here.

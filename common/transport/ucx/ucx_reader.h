@@ -25,7 +25,8 @@ class UcxReader {
   // Whether the bytes lie in a region of this transport.
   using IsLocal = std::function<bool(std::span<const std::byte>)>;
 
-  UcxReader(ucp_worker_h worker, size_t max_in_flight, IsLocal is_local);
+  // Peers on this host are looked after every `keepalive`.
+  UcxReader(ucp_worker_h worker, size_t max_in_flight, absl::Duration keepalive, IsLocal is_local);
   // Idle.
   ~UcxReader();
 
@@ -95,9 +96,11 @@ class UcxReader {
 
   UcxPeer* FindPeer(PeerId id);
   bool ClosePeers();
+  void LookAfterPeers();
 
   const ucp_worker_h worker_;
   const size_t max_in_flight_;
+  const absl::Duration keepalive_;
   const IsLocal is_local_;
   std::map<PeerId, std::unique_ptr<UcxPeer>> peers_;
   std::map<TransferId, Transfer> transfers_;
@@ -105,6 +108,7 @@ class UcxReader {
   size_t in_flight_ = 0;
   TransferId last_probe_;
   bool peers_closing_ = false;
+  absl::Time next_look_;
 };
 
 }  // namespace tarn

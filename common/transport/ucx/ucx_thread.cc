@@ -13,8 +13,9 @@
 
 namespace tarn {
 
-UcxThread::UcxThread(ucp_worker_h worker, absl::Duration poll_time, Work work)
-    : worker_(worker), poll_time_(poll_time), work_(std::move(work)) {
+UcxThread::UcxThread(ucp_worker_h worker, absl::Duration poll_time, absl::Duration wake_every,
+                     Work work)
+    : worker_(worker), poll_time_(poll_time), wake_every_(wake_every), work_(std::move(work)) {
   CHECK_EQ(ucp_worker_get_efd(worker_, &worker_fd_), UCS_OK);
   command_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   PCHECK(command_fd_ >= 0) << "eventfd";
@@ -84,7 +85,7 @@ void UcxThread::Sleep() {
     sleeping_ = true;
   }
   pollfd fds[] = {{worker_fd_, POLLIN, 0}, {command_fd_, POLLIN, 0}};
-  poll(fds, 2, -1);
+  poll(fds, 2, static_cast<int>(absl::ToInt64Milliseconds(wake_every_)));
   {
     MutexLock lock(mutex_);
     sleeping_ = false;

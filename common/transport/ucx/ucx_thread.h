@@ -25,7 +25,8 @@ class UcxThread {
   using Work = std::function<bool()>;
 
   // `worker` outlives this and is used by the thread only.
-  UcxThread(ucp_worker_h worker, absl::Duration poll_time, Work work);
+  // Work is asked at least every `wake_every`.
+  UcxThread(ucp_worker_h worker, absl::Duration poll_time, absl::Duration wake_every, Work work);
   // Stops after the commands run that were posted so far.
   ~UcxThread();
 
@@ -41,6 +42,7 @@ class UcxThread {
 
   const ucp_worker_h worker_;
   const absl::Duration poll_time_;
+  const absl::Duration wake_every_;
   const Work work_;
   int worker_fd_ = -1;
   int command_fd_ = -1;
