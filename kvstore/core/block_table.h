@@ -30,6 +30,12 @@ struct TakenPage {
   std::optional<BlockKey> evicted;  // what was cached in it: announce that it has gone
 };
 
+// Why a page is held: policies learn from uses, and upkeep must not look like one.
+enum class HoldFor : uint8_t {
+  kUse,     // a request reads it
+  kUpkeep,  // it is copied or moved
+};
+
 // A block as others find it.
 struct CachedBlock {
   BlockKey key;
@@ -56,9 +62,9 @@ class BlockTable {
   int32_t Find(const BlockKey& key) const;
 
   // Holds a cached page once more. Where nobody held it yet, this draws one promise.
-  void HoldReserved(int32_t page, absl::Time now);
+  void HoldReserved(int32_t page, absl::Time now, HoldFor purpose = HoldFor::kUse);
   // The same without a promise; false where that would break somebody's.
-  bool TryHold(int32_t page, absl::Time now);
+  bool TryHold(int32_t page, absl::Time now, HoldFor purpose = HoldFor::kUse);
   // Ends one hold. A private page becomes free, a cached one evictable, when its last hold ends.
   void LetGo(int32_t page, absl::Time now);
 
@@ -80,6 +86,13 @@ class BlockTable {
   // Free or evictable.
   int available() const { return free_pages() + evictable_; }
 
+  // Up to `count` pages that may be evicted now, likely victims first: see EvictionPolicy.
+  std::vector<int32_t> NextVictims(int count, absl::Time now) {
+    return policy_->NextVictims(count, now);
+  }
+  // The key of a cached page.
+  const BlockKey& key(int32_t page) const { return pages_[page].key; }
+
   // All cached blocks, by page.
   std::vector<CachedBlock> Blocks() const;
 
@@ -95,7 +108,7 @@ class BlockTable {
     std::optional<BlockKey> parent;  // if cached
   };
   TakenPage Take(absl::Time now);
-  void AddHold(int32_t page, absl::Time now);
+  void AddHold(int32_t page, absl::Time now, HoldFor purpose);
   // The cached page of the parent of `page`, or -1.
   int32_t ParentOf(int32_t page) const;
   void AdoptChildren(int32_t page);
