@@ -69,23 +69,23 @@ int32_t BlockTable::Find(const BlockKey& key) const {
   return it == by_key_.end() ? -1 : it->second;
 }
 
-void BlockTable::HoldReserved(int32_t page, absl::Time now) {
+void BlockTable::HoldReserved(int32_t page, absl::Time now, HoldFor purpose) {
   if (!held(page)) {
     CHECK_GT(reserved_, 0) << "a page was held without a promise";
     --reserved_;
   }
-  AddHold(page, now);
+  AddHold(page, now, purpose);
 }
 
-bool BlockTable::TryHold(int32_t page, absl::Time now) {
+bool BlockTable::TryHold(int32_t page, absl::Time now, HoldFor purpose) {
   if (!held(page) && available() <= reserved_) return false;
-  AddHold(page, now);
+  AddHold(page, now, purpose);
   return true;
 }
 
-void BlockTable::AddHold(int32_t page, absl::Time now) {
+void BlockTable::AddHold(int32_t page, absl::Time now, HoldFor purpose) {
   CHECK(cached(page)) << "page " << page << " is not shared";
-  policy_->Touch(page, now);
+  if (purpose == HoldFor::kUse) policy_->Touch(page, now);
   if (pages_[page].holds++ > 0) return;
   ++held_;
   --evictable_;
@@ -104,7 +104,7 @@ void BlockTable::LetGo(int32_t index, absl::Time now) {
     return;
   }
   ++evictable_;
-  policy_->Touch(index, now);
+  policy_->Rest(index, now);
   CountUnheldChild(index, +1);
   Reconsider(index);
 }

@@ -30,6 +30,12 @@ struct TakenPage {
   std::optional<BlockKey> evicted;  // what was cached in it: announce that it has gone
 };
 
+// Why a page is held: policies learn from uses, and upkeep must not look like one.
+enum class HoldFor : uint8_t {
+  kUse,     // a request reads it
+  kUpkeep,  // it is copied or moved
+};
+
 // A block as others find it.
 struct CachedBlock {
   BlockKey key;
@@ -58,9 +64,9 @@ class BlockTable {
   int32_t Find(const BlockKey& key) const;
 
   // Holds a cached page once more. Where nobody held it yet, this draws one promise.
-  void HoldReserved(int32_t page, absl::Time now);
+  void HoldReserved(int32_t page, absl::Time now, HoldFor purpose = HoldFor::kUse);
   // The same without a promise; false where that would break somebody's.
-  bool TryHold(int32_t page, absl::Time now);
+  bool TryHold(int32_t page, absl::Time now, HoldFor purpose = HoldFor::kUse);
   // Ends one hold. A private page becomes free, a cached one evictable, when its last hold ends.
   void LetGo(int32_t page, absl::Time now);
 
@@ -98,6 +104,11 @@ class BlockTable {
   // Free or evictable.
   int available() const { return free_pages() + evictable_; }
 
+  // Up to `count` pages that may be evicted now, likely victims first: see EvictionPolicy.
+  std::vector<int32_t> NextVictims(int count, absl::Time now) {
+    return policy_->NextVictims(count, now);
+  }
+
   // The cached blocks of pages [first, end), by page.
   std::vector<CachedBlock> Blocks(int32_t first, int32_t end) const;
   std::vector<CachedBlock> Blocks() const { return Blocks(0, pages()); }
@@ -115,7 +126,7 @@ class BlockTable {
     BlockTraits traits;              // if cached
   };
   TakenPage Take(absl::Time now);
-  void AddHold(int32_t page, absl::Time now);
+  void AddHold(int32_t page, absl::Time now, HoldFor purpose);
   void Cache(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
              const BlockTraits& traits, absl::Time now);
   // The cached page of the parent of `page`, or -1.

@@ -10,6 +10,7 @@
 
 #include "common/runtime/random.h"
 #include "kvstore/core/lru.h"
+#include "kvstore/core/s3_fifo.h"
 
 namespace tarn::kvstore {
 namespace {
@@ -148,6 +149,29 @@ TEST(BlockTableTest, ParentOfHeldChildrenGoesWhenNothingElseCan) {
   EXPECT_GE(table.Find(Key(2)), 0);
 }
 
+TEST(BlockTableTest, UpkeepIsNoUse) {
+  BlockTable table(20, std::make_unique<S3FifoPolicy>(20));
+  for (uint32_t key = 0; key < 20; ++key) Cache(table, key);
+  for (int use = 0; use < 2; ++use) {
+    ASSERT_TRUE(table.TryHold(table.Find(Key(0)), kNow, HoldFor::kUpkeep));
+    table.LetGo(table.Find(Key(0)), kNow);
+    ASSERT_TRUE(table.TryHold(table.Find(Key(1)), kNow, HoldFor::kUse));
+    table.LetGo(table.Find(Key(1)), kNow);
+  }
+  EXPECT_EQ(Squeeze(table), Key(0)) << "the oldest that was not used twice";
+  EXPECT_EQ(Squeeze(table), Key(2));
+}
+
+TEST(BlockTableTest, ForecastsVictims) {
+  BlockTable table = Table(3);
+  Cache(table, 1);
+  int32_t leaf = Cache(table, 2, 1);
+  int32_t held = Cache(table, 3);
+  ASSERT_TRUE(table.TryHold(held, kNow));
+  EXPECT_EQ(table.NextVictims(3, kNow), std::vector<int32_t>{leaf});
+  EXPECT_EQ(table.key(leaf), Key(2));
+}
+
 TEST(BlockTableTest, PromisesAreKept) {
   BlockTable table = Table(3);
   int32_t cached = Cache(table, 1);
@@ -167,7 +191,10 @@ TEST(BlockTableTest, PromisesAreKept) {
 // A naive model beside the table: every rule checked after every call, over a forest of keys.
 class ModelCheck {
  public:
-  explicit ModelCheck(uint64_t seed) : random_(seed), table_(Table(kPages)) {}
+  static constexpr int kPages = 24;
+
+  ModelCheck(uint64_t seed, std::unique_ptr<EvictionPolicy> policy)
+      : random_(seed), table_(kPages, std::move(policy)) {}
 
   void Step() {
     switch (random_.UniformInt(uint64_t{8})) {
@@ -209,7 +236,6 @@ class ModelCheck {
   }
 
  private:
-  static constexpr int kPages = 24;
   static constexpr uint32_t kKeys = 60;
 
   // Keys form a heap-shaped forest: 0, 1 and 2 are roots.
@@ -317,10 +343,16 @@ class ModelCheck {
   std::vector<int32_t> private_;
 };
 
-TEST(BlockTableTest, AgreesWithAModel) {
+// Whatever the policy: it decides what goes first, not what may go.
+template <typename Policy>
+class EveryPolicyTest : public testing::Test {};
+using Policies = testing::Types<LruPolicy, S3FifoPolicy>;
+TYPED_TEST_SUITE(EveryPolicyTest, Policies);
+
+TYPED_TEST(EveryPolicyTest, AgreesWithAModel) {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
-    ModelCheck check(seed);
+    ModelCheck check(seed, std::make_unique<TypeParam>(ModelCheck::kPages));
     for (int step = 0; step < 600; ++step) {
       check.Step();
       check.Check();

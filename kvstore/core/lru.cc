@@ -2,34 +2,38 @@
 
 namespace tarn::kvstore {
 
-LruPolicy::Candidate LruPolicy::CandidateFor(int32_t page) const {
-  const Block& block = blocks_[page];
-  return {block.evictable == Evictable::kReluctantly, block.last_use, page};
-}
-
-void LruPolicy::Change(int32_t page, Block block) {
-  if (blocks_[page].evictable != Evictable::kNever) candidates_.erase(CandidateFor(page));
-  blocks_[page] = block;
-  if (block.evictable != Evictable::kNever) candidates_.insert(CandidateFor(page));
-}
-
 void LruPolicy::Insert(int32_t page, const BlockKey&, int32_t, const BlockTraits&, absl::Time) {
-  Change(page, {++uses_, Evictable::kNever});
+  if (static_cast<size_t>(page) >= blocks_.size()) blocks_.resize(page + 1);
+  links_.Grow(page);
+  blocks_[page] = {++uses_, Evictable::kNever};
 }
 
-void LruPolicy::Touch(int32_t page, absl::Time) {
-  Change(page, {++uses_, blocks_[page].evictable});
+void LruPolicy::Use(int32_t page) {
+  Block& block = blocks_[page];
+  const Evictable evictable = block.evictable;
+  Allow(page, Evictable::kNever);
+  block.last_use = ++uses_;
+  Allow(page, evictable);
 }
 
 void LruPolicy::Allow(int32_t page, Evictable evictable) {
-  Change(page, {blocks_[page].last_use, evictable});
+  Block& block = blocks_[page];
+  if (block.evictable == evictable) return;
+  if (block.evictable != Evictable::kNever) OrderOf(block.evictable).Remove(page);
+  block.evictable = evictable;
+  if (evictable != Evictable::kNever) OrderOf(evictable).Insert(page, block.last_use);
 }
 
-void LruPolicy::Erase(int32_t page) { Change(page, {0, Evictable::kNever}); }
+std::optional<int32_t> LruPolicy::Victim(absl::Time) {
+  const PageOrder& order = freely_.empty() ? reluctantly_ : freely_;
+  if (order.empty()) return std::nullopt;
+  return order.First();
+}
 
-std::optional<int32_t> LruPolicy::Victim(absl::Time) const {
-  if (candidates_.empty()) return std::nullopt;
-  return candidates_.begin()->page;
+std::vector<int32_t> LruPolicy::NextVictims(int count, absl::Time) {
+  std::vector<int32_t> pages;
+  freely_.List(count, &pages);
+  return pages;
 }
 
 }  // namespace tarn::kvstore

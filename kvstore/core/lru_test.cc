@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 namespace tarn::kvstore {
 namespace {
 
@@ -46,6 +48,26 @@ TEST_F(LruTest, AUseBeforeItMayGoCounts) {
   policy_.Touch(0, kNow);
   policy_.Allow(0, Evictable::kFreely);
   EXPECT_EQ(policy_.Victim(kNow), 1);
+}
+
+TEST_F(LruTest, RestCountsAsUse) {
+  Add(0, Evictable::kFreely);
+  Add(1, Evictable::kFreely);
+  policy_.Rest(0, kNow);
+  EXPECT_EQ(policy_.Victim(kNow), 1);
+}
+
+TEST_F(LruTest, ForecastsVictimsInOrder) {
+  Add(0, Evictable::kReluctantly);
+  for (int32_t page = 1; page < 4; ++page) Add(page, Evictable::kFreely);
+  policy_.Touch(1, kNow);
+  EXPECT_EQ(policy_.NextVictims(2, kNow), (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(policy_.NextVictims(9, kNow), (std::vector<int32_t>{2, 3, 1}));
+}
+
+TEST_F(LruTest, GrowsBeyondItsHint) {
+  Add(7, Evictable::kFreely);
+  EXPECT_EQ(policy_.Victim(kNow), 7);
 }
 
 }  // namespace

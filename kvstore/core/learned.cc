@@ -1,0 +1,278 @@
+#include "kvstore/core/learned.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace tarn::kvstore {
+namespace {
+
+constexpr int kBuckets = AgeScale::kBuckets;
+constexpr int kMost = 255;
+#ifndef MEM
+#define MEM 8
+#endif
+#ifndef MEMMIN
+#define MEMMIN 65536
+#endif
+#ifndef GHOSTS
+#define GHOSTS 4
+#endif
+
+// Kinds. Steps are about powers of two: what matters is the order of magnitude.
+constexpr int kUsesSteps = 4, kTurnSteps = 5, kNewSteps = 4, kEndSteps = 2;
+constexpr int kClasses = kUsesSteps * kTurnSteps * kNewSteps * kEndSteps;
+
+int UsesStep(int uses) { return uses <= 1 ? 0 : uses == 2 ? 1 : uses <= 4 ? 2 : 3; }
+int TurnStep(int turn) { return turn <= 1 ? 0 : turn == 2 ? 1 : turn <= 4 ? 2 : turn <= 8 ? 3 : 4; }
+int NewStep(uint32_t blocks) { return blocks == 0 ? 0 : blocks <= 2 ? 1 : blocks <= 8 ? 2 : 3; }
+
+int ClassOf(int uses_step, int turn_step, int new_step, bool end) {
+#ifdef NOUSES
+  uses_step = 0;
+#endif
+#ifdef NOTURN
+  turn_step = 0;
+#endif
+#ifdef NONEW
+  new_step = 0;
+#endif
+#ifdef NOEND
+  end = 0;
+#endif
+  return ((uses_step * kTurnSteps + turn_step) * kNewSteps + new_step) * kEndSteps + (end ? 1 : 0);
+}
+
+ReuseEstimator::Options EstimatorFor(int pages) {
+  ReuseEstimator::Options options;
+  options.group_of_class.resize(kClasses);
+  for (int i = 0; i < kClasses; ++i) {
+#ifdef GROUPTURN
+    options.group_of_class[i] = i / (kNewSteps * kEndSteps);
+#else
+    options.group_of_class[i] = i / (kTurnSteps * kNewSteps * kEndSteps);
+#endif
+  }
+  const int64_t wanted = int64_t{1 + GHOSTS} * std::max(pages, 64);
+  options.watched = static_cast<int>(std::min<int64_t>(wanted, 1 << 16));
+  options.sample_of = static_cast<int>(std::bit_ceil(
+      static_cast<uint64_t>((wanted + options.watched - 1) / options.watched)));
+  return options;
+}
+
+}  // namespace
+
+LearnedPolicy::LearnedPolicy(int pages)
+    : estimator_(EstimatorFor(pages)),
+      memory_(std::max(int64_t{MEMMIN}, int64_t{MEM} * pages)),
+      news_to_rank_(2048),
+      cells_(kClasses * kBuckets, PageOrder(&links_)),
+      cell_of_rank_(cells_.size()),
+      rank_of_cell_(cells_.size()),
+      filled_((cells_.size() + 63) / 64) {
+  blocks_.reserve(pages);
+  RankCells();
+}
+
+int32_t LearnedPolicy::ParentOf(int32_t page) const {
+  const Block& block = blocks_[page];
+  if (block.parent < 0 || blocks_[block.parent].life != block.parent_life) return -1;
+  return block.parent;
+}
+
+int LearnedPolicy::ClassOf(const Block& block) const {
+  return kvstore::ClassOf(UsesStep(block.uses), TurnStep(block.turn), NewStep(block.new_blocks),
+                          !block.continued);
+}
+
+int LearnedPolicy::CellFor(const Block& block, absl::Time now) const {
+  return ClassOf(block) * kBuckets + AgeScale::BucketOf(now - block.rested);
+}
+
+void LearnedPolicy::Insert(int32_t page, const BlockKey& key, int32_t parent,
+                           const BlockTraits& traits, absl::Time now) {
+  now_ = std::max(now_, now);
+  if (static_cast<size_t>(page) >= blocks_.size()) blocks_.resize(page + 1);
+  links_.Grow(page);
+  estimator_.Used(key, now_);
+  Block& block = blocks_[page];
+  block = {.key = key, .rested = now_, .stamp = ++stamps_, .life = stamps_, .uses = 1, .turn = 1,
+           .new_blocks = traits.new_blocks, .in_use = true};
+  if (parent >= 0) {
+    Block& before = blocks_[parent];
+    block.parent = parent;
+    block.parent_life = before.life;
+    // The parent was made by this request, or it is where an older chain was left.
+    if (!before.touched || !before.branches) block.turn = before.turn;
+  }
+  if (std::optional<KeyMemory::Fact> known = memory_.Recall(key); known.has_value()) {
+    // As good as a touch: the request goes on with what was there before.
+    block.uses = static_cast<uint8_t>(std::min(kMost, known->uses + 1));
+    block.turn = static_cast<uint8_t>(std::max<int>(block.turn, std::min(kMost, known->turn + 1)));
+    block.touched = true;
+    block.recalled = 1;
+    if (parent >= 0 && blocks_[parent].touched) block.recalled += blocks_[parent].recalled;
+#ifdef NEW0
+    block.new_blocks = 0;
+#else
+    block.new_blocks -= std::min(block.new_blocks, block.recalled);
+#endif
+  } else if (parent >= 0 && block.new_blocks > 0) {
+#ifndef NOREC
+    if (blocks_[parent].touched) block.new_blocks -= std::min(block.new_blocks - 1, blocks_[parent].recalled);
+    else block.new_blocks = blocks_[parent].new_blocks;
+#endif
+  }
+  if (traits.turn > 0) block.turn = static_cast<uint8_t>(std::min<uint32_t>(traits.turn, kMost));
+  TellChain(page);
+}
+
+void LearnedPolicy::TellChain(int32_t page) {
+  const Block& teller = blocks_[page];
+  int32_t parent = ParentOf(page);
+  if (parent < 0) return;
+  if (!blocks_[parent].continued) {
+    Unplace(parent);
+    blocks_[parent].continued = true;
+    Place(parent);
+  }
+  if (int32_t grandparent = ParentOf(parent); grandparent >= 0) blocks_[grandparent].branches = true;
+  for (; parent >= 0 && blocks_[parent].touched; parent = ParentOf(parent)) {
+    Unplace(parent);
+    Block& block = blocks_[parent];
+    block.touched = false;
+    block.turn = teller.turn;
+    block.new_blocks = teller.new_blocks;
+    Place(parent);
+  }
+}
+
+void LearnedPolicy::Touch(int32_t page, absl::Time now) {
+  now_ = std::max(now_, now);
+  Unplace(page);
+  Block& block = blocks_[page];
+  estimator_.Used(block.key, now_);
+  block.rested = now_;
+  block.stamp = ++stamps_;
+  if (block.uses < kMost) ++block.uses;
+  if (block.turn < kMost) ++block.turn;
+  block.new_blocks = 0;
+  block.in_use = block.touched = true;
+  block.recalled = 0;
+  Place(page);
+}
+
+void LearnedPolicy::Rest(int32_t page, absl::Time now) {
+  now_ = std::max(now_, now);
+  Block& block = blocks_[page];
+  if (!block.in_use) return;
+  Unplace(page);
+  block.in_use = false;
+  block.rested = now_;
+  block.stamp = ++stamps_;
+  estimator_.Rested(block.key, ClassOf(block), now_);
+  Place(page);
+}
+
+void LearnedPolicy::Allow(int32_t page, Evictable evictable) {
+  if (blocks_[page].evictable == evictable) return;
+  Unplace(page);
+  blocks_[page].evictable = evictable;
+  Place(page);
+}
+
+void LearnedPolicy::Erase(int32_t page) {
+  memory_.Remember(blocks_[page].key, {blocks_[page].uses, blocks_[page].turn});
+  Unplace(page);
+  blocks_[page] = {};
+}
+
+void LearnedPolicy::Place(int32_t page) {
+  const Block& block = blocks_[page];
+  if (block.evictable == Evictable::kReluctantly) reluctantly_.Insert(page, block.stamp);
+  if (block.evictable == Evictable::kFreely) PutInCell(page, CellFor(block, now_));
+}
+
+void LearnedPolicy::PutInCell(int32_t page, int cell) {
+  blocks_[page].cell = cell;
+  cells_[cell].Insert(page, blocks_[page].stamp);
+  const int32_t rank = rank_of_cell_[cell];
+  filled_[rank / 64] |= uint64_t{1} << (rank % 64);
+}
+
+void LearnedPolicy::Unplace(int32_t page) {
+  Block& block = blocks_[page];
+  if (block.evictable == Evictable::kReluctantly) reluctantly_.Remove(page);
+  if (block.evictable != Evictable::kFreely) return;
+  cells_[block.cell].Remove(page);
+  const int32_t rank = rank_of_cell_[block.cell];
+  if (cells_[block.cell].empty()) filled_[rank / 64] &= ~(uint64_t{1} << (rank % 64));
+  block.cell = -1;
+}
+
+void LearnedPolicy::AgeCells(absl::Time now) {
+  aged_ = now;
+  const std::vector<uint64_t> filled = filled_;
+  for (size_t word = 0; word < filled.size(); ++word) {
+    for (uint64_t bits = filled[word]; bits != 0; bits &= bits - 1) {
+      const int cell = cell_of_rank_[word * 64 + std::countr_zero(bits)];
+      const int bucket = cell % kBuckets;
+      if (bucket == kBuckets - 1) continue;
+      const absl::Time latest = now - AgeScale::Start(bucket + 1);
+      for (int32_t page; (page = cells_[cell].First()) >= 0 && blocks_[page].rested <= latest;) {
+        Unplace(page);
+        PutInCell(page, cell - bucket + std::max(bucket + 1, AgeScale::BucketOf(now - blocks_[page].rested)));
+      }
+    }
+  }
+}
+
+void LearnedPolicy::RankCells() {
+  estimator_.Refresh();
+  std::iota(cell_of_rank_.begin(), cell_of_rank_.end(), 0);
+  std::sort(cell_of_rank_.begin(), cell_of_rank_.end(), [this](int32_t a, int32_t b) {
+    const double worth_a = estimator_.Worth(a / kBuckets, a % kBuckets);
+    const double worth_b = estimator_.Worth(b / kBuckets, b % kBuckets);
+    if (worth_a != worth_b) return worth_a < worth_b;
+    if (a % kBuckets != b % kBuckets) return a % kBuckets > b % kBuckets;
+    return a < b;
+  });
+  std::fill(filled_.begin(), filled_.end(), 0);
+  for (size_t rank = 0; rank < cell_of_rank_.size(); ++rank) {
+    const int32_t cell = cell_of_rank_[rank];
+    rank_of_cell_[cell] = static_cast<int32_t>(rank);
+    if (!cells_[cell].empty()) filled_[rank / 64] |= uint64_t{1} << (rank % 64);
+  }
+}
+
+std::optional<int32_t> LearnedPolicy::Victim(absl::Time now) {
+  now_ = std::max(now_, now);
+  if (estimator_.news() >= news_to_rank_) RankCells();
+  if (now_ - aged_ >= AgeScale::Start(1)) AgeCells(now_);
+  for (size_t word = 0; word < filled_.size(); ++word) {
+    if (filled_[word] == 0) continue;
+    return cells_[cell_of_rank_[word * 64 + std::countr_zero(filled_[word])]].First();
+  }
+  if (reluctantly_.empty()) return std::nullopt;
+  return reluctantly_.First();
+}
+
+std::vector<int32_t> LearnedPolicy::NextVictims(int count, absl::Time now) {
+  std::vector<int32_t> pages;
+  Victim(now);
+  for (size_t word = 0; word < filled_.size(); ++word) {
+    for (uint64_t bits = filled_[word]; bits != 0; bits &= bits - 1) {
+      const int missing = count - static_cast<int>(pages.size());
+      if (missing <= 0) return pages;
+      cells_[cell_of_rank_[word * 64 + std::countr_zero(bits)]].List(missing, &pages);
+    }
+  }
+  return pages;
+}
+
+double LearnedPolicy::Worth(int32_t page, absl::Time now) const {
+  const Block& block = blocks_[page];
+  return estimator_.Worth(ClassOf(block), AgeScale::BucketOf(now - block.rested));
+}
+
+}  // namespace tarn::kvstore
