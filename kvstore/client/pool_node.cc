@@ -139,8 +139,8 @@ absl::Status PoolNodeImpl::Build() {
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
   pool.arena_tier = options_.arena_tier;
   ASSIGN_OR_RETURN(std::unique_ptr<PersistentBlockStore> ssd, OpenSsd(*layout));
-  ASSIGN_OR_RETURN(pool_, NodePool::Create(pool, &loop_, transport_.get(), peers_.get(),
-                                           std::move(ssd)));
+  ASSIGN_OR_RETURN(pool_,
+                   NodePool::Create(pool, &loop_, transport_.get(), peers_.get(), std::move(ssd)));
   pool_service_ = std::make_unique<PoolService>(
       &loop_, pool_.get(), PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
   metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);

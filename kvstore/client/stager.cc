@@ -118,7 +118,7 @@ void Stager::Finish(const BlockKey& key, const absl::StatusOr<Place>& place) {
 }
 
 void Stager::Hold(CacheTier* tier, int32_t page) {
-  if (!tier->table().TryHold(page, loop_->Now())) return;
+  if (!tier->table().TryHold(page, loop_->Now(), HoldFor::kUpkeep)) return;
   held_.push_back({tier, page, loop_->Now() + options_.hold});
   while (held_.size() > static_cast<size_t>(options_.max_held)) LetGoOfOldest();
   if (timer_ == 0) timer_ = loop_->PostAfter(options_.hold, [this] { LetGoOfExpired(); });

@@ -55,7 +55,7 @@ void TierFeeder::Start(const BlockRecord& record) {
           if (!alive.expired()) OnCopied(id, record, status);
         });
     if (!begun) break;
-    copies_[id] = {from, from->table().TryHold(page, loop_->Now()) ? page : -1};
+    copies_[id] = {from, from->table().TryHold(page, loop_->Now(), HoldFor::kUpkeep) ? page : -1};
     return;
   }
   ++counters_.forgotten;

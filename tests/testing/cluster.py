@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -35,6 +36,13 @@ def binary(name):
 
 def scratch():
     return tempfile.mkdtemp(prefix="tarn-", dir=os.environ.get("TEST_TMPDIR"))
+
+
+def free_port():
+    """A port of loopback that nobody had a moment ago, for what must come back at one address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def run(*arguments, timeout=300, check=True, stdin=None):
@@ -80,7 +88,7 @@ def reference(model, requests, *flags, timeout=600):
 class Process:
     """One tarn process; `address` maps "grpc" and "http" to host:port once it is ready."""
 
-    def __init__(self, name, program, flags, directory):
+    def __init__(self, name, program, flags, directory, port=0):
         self.name = name
         self.ready_file = os.path.join(directory, name + ".ready")
         self.log = os.path.join(directory, name + ".log")
@@ -89,7 +97,7 @@ class Process:
             os.remove(self.ready_file)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(program), "--ready-file", self.ready_file, "--listen", "127.0.0.1:0",
+                [binary(program), "--ready-file", self.ready_file, "--listen", "127.0.0.1:%d" % port,
                  "--http-listen", "127.0.0.1:0", *map(str, flags)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.address = None
@@ -137,15 +145,22 @@ class Process:
 
 class Cluster:
     def __init__(self, model, prefill=1, decode=1, prefill_flags=(), decode_flags=(),
-                 router_flags=(), store_flags=()):
+                 router_flags=(), store_flags=(), directory_ports=()):
+        """`directory_ports`: a directory at each, instead of the one with a store."""
         self.model = model
         self.directory = scratch()
         self.processes = {}
         self.flags = {"prefill": list(prefill_flags), "decode": list(decode_flags)}
         try:
-            self.store = self._start("kvstore", "tarn-kvstore",
-                                     ["--node-id", "kvstore", "--dram", "256MiB", *store_flags])
-            self.store.await_ready()
+            self.ports = list(directory_ports)
+            if self.ports:
+                self.directories = ["127.0.0.1:%d" % port for port in self.ports]
+                for i in range(len(self.ports)):
+                    self.start_directory(i)
+            else:
+                self.store = self._start("kvstore", "tarn-kvstore",
+                                         ["--node-id", "kvstore", "--dram", "256MiB", *store_flags])
+                self.directories = [self.store.await_ready().address["grpc"]]
             for i in range(prefill):
                 self.start_node("prefill", i, wait=False)
             for i in range(decode):
@@ -154,22 +169,33 @@ class Cluster:
                 process.await_ready()
             self.router = self._start(
                 "router", "tarn-router",
-                ["--model", model, "--directory", self.store.address["grpc"], *router_flags])
+                ["--model", model, *self._directory_flags(), *router_flags])
             self.router.await_ready()
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, name, program, flags):
-        process = Process(name, program, flags, self.directory)
+    def _directory_flags(self):
+        return [word for address in self.directories for word in ("--directory", address)]
+
+    def start_directory(self, index):
+        name = "directory-%d" % index
+        self._start(name, "tarn-kvstore", ["--node-id", name, "--store=false"],
+                    self.ports[index]).await_ready()
+
+    def kill_directory(self, index):
+        self.processes["directory-%d" % index].kill()
+
+    def _start(self, name, program, flags, port=0):
+        process = Process(name, program, flags, self.directory, port)
         self.processes[name] = process
         return process
 
     def start_node(self, role, index, wait=True):
         name = "%s-%d" % (role, index)
         process = self._start(name, "tarn-" + role,
-                              ["--node-id", name, "--model", self.model, "--directory",
-                               self.store.address["grpc"], *self.flags[role]])
+                              ["--node-id", name, "--model", self.model,
+                               *self._directory_flags(), *self.flags[role]])
         return process.await_ready() if wait else process
 
     def nodes(self):
