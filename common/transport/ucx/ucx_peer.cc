@@ -9,6 +9,8 @@
 namespace tarn {
 
 absl::Status UcxPeer::Region::CheckMappedGuard() const {
+  const auto* mapped_guard =
+      reinterpret_cast<const uint64_t*>(mapped + (descriptor.guard_address - descriptor.base));
   const uint64_t guard = __atomic_load_n(mapped_guard, __ATOMIC_ACQUIRE);
   if (guard == descriptor.guard) return absl::OkStatus();
   return absl::UnavailableError("the peer has freed this region");
@@ -62,9 +64,16 @@ absl::Status UcxPeer::UnpackRegion(UcxRegionDescriptor descriptor) {
     return absl::UnavailableError(
         absl::StrCat("region ", regions_.size(), " cannot be opened: ", ucs_status_string(status)));
   }
-  void* guard = nullptr;
-  if (ucp_rkey_ptr(rkey, descriptor.guard_address, &guard) != UCS_OK) guard = nullptr;
-  regions_.push_back({std::move(descriptor), rkey, static_cast<const uint64_t*>(guard)});
+  void* base = nullptr;
+  if (ucp_rkey_ptr(rkey, descriptor.base, &base) != UCS_OK) base = nullptr;
+  Region region{.descriptor = std::move(descriptor), .rkey = rkey};
+  region.mapped = static_cast<const std::byte*>(base);
+  if (base != nullptr) {
+    const size_t size = region.descriptor.guard_address - region.descriptor.base + sizeof(uint64_t);
+    region.mapping = MappedRegion::Duplicate({region.mapped, size});
+    if (region.mapping != nullptr) region.mapped = region.mapping->bytes().data();
+  }
+  regions_.push_back(std::move(region));
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/transport/transport.h"
+#include "common/transport/ucx/mapped_region.h"
 #include "common/transport/ucx/ucx_wire.h"
 
 namespace tarn {
@@ -23,8 +24,10 @@ class UcxPeer {
   struct Region {
     UcxRegionDescriptor descriptor;
     ucp_rkey_h rkey = nullptr;
-    // Where the guard is mapped here (shared memory); null over a network.
-    const uint64_t* mapped_guard = nullptr;
+    // The region's pages up to its guard, where they are mapped here (shared memory); null over a
+    // network.
+    const std::byte* mapped = nullptr;
+    std::shared_ptr<MappedRegion> mapping;  // that `mapped` lies in; null: UCX's own
 
     // Of a mapped region: OK while its owner has it.
     absl::Status CheckMappedGuard() const;

@@ -9,6 +9,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "common/transport/ucx/mapped_region.h"
 #include "common/transport/ucx/ucx_engine.h"
 #include "common/transport/ucx/ucx_wire.h"
 
@@ -138,14 +140,21 @@ absl::StatusOr<PeerId> UcxTransport::Connect(const PeerAddress& peer) {
   }
   const PeerId id(++last_peer_);
   auto probe = std::make_shared<Probe>();
+  auto mapped = std::make_shared<std::vector<std::shared_ptr<MappedRegion>>>();
   engine_->Post([=](UcxReader& reader) {
     const absl::Status status = reader.Connect(
-        id, worker, regions,
-        [probe](const std::vector<absl::Status>& statuses) { probe->Set(FirstError(statuses)); });
+        id, worker, regions, [=, &reader](const std::vector<absl::Status>& statuses) {
+          *mapped = reader.MappedRegionsOf(id);
+          probe->Set(FirstError(statuses));
+        });
     if (!status.ok()) probe->Set(status);
   });
   const absl::Status status = probe->Wait(options_.connect_timeout);
-  if (status.ok()) return id;
+  if (status.ok()) {
+    const absl::Time end = SteadyNow() + options_.populate_time;
+    for (const auto& region : *mapped) region->Populate(end - SteadyNow());
+    return id;
+  }
   engine_->Post([id, status](UcxReader& reader) { reader.Disconnect(id, status); });
   return status;
 }

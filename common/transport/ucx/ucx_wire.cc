@@ -69,6 +69,10 @@ absl::StatusOr<UcxRegionDescriptor> DecodeRegion(std::string_view bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("UCX region: size ", region.size, " does not fit its base"));
   }
+  if (region.guard_address < region.base || region.guard_address - region.base < region.size ||
+      region.guard_address % sizeof(uint64_t) != 0) {
+    return absl::InvalidArgumentError("UCX region: the guard is not behind it");
+  }
   if (region.rkey.empty()) return absl::InvalidArgumentError("UCX region: rkey is missing");
   return region;
 }
