@@ -22,6 +22,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/runtime/event_loop.h"
+#include "common/transport/transfer_ledger.h"
 #include "common/transport/transport.h"
 #include "common/transport/ucx/ucx_options.h"
 
@@ -44,14 +45,12 @@ class UcxTransport : public Transport {
   void Disconnect(PeerId peer) override;
 
  private:
-  class Ledger;
-
   UcxTransport(const UcxOptions& options, EventLoop& loop, std::shared_ptr<UcxEngine> engine);
 
   const UcxOptions options_;
   EventLoop& loop_;
   const std::shared_ptr<UcxEngine> engine_;  // shared with its regions; weakly with timers
-  const std::shared_ptr<Ledger> ledger_;
+  const std::shared_ptr<TransferLedger> ledger_;
   std::atomic<uint64_t> last_peer_ = 0;
   TransferId last_transfer_ = 0;  // loop only
 };
