@@ -1,6 +1,9 @@
 #include "common/transport/ucx/mapped_region.h"
 
+#include <glog/logging.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -49,14 +52,16 @@ std::shared_ptr<MappedRegion> MappedRegion::Duplicate(std::span<const std::byte>
   const size_t size = (mapped.size() + kPage - 1) / kPage * kPage;
   std::byte* const room = ReserveAligned(size);
   if (room == nullptr) return nullptr;
-  // An old size of 0 maps the same pages again and leaves the old mapping (mremap(2)).
-  void* const copy =
-      mremap(const_cast<std::byte*>(mapped.data()), 0, size, MREMAP_MAYMOVE | MREMAP_FIXED, room);
-  if (copy == MAP_FAILED) {
+  // An old size of 0 maps the same pages again and leaves the old mapping (mremap(2)). By system
+  // call, for UCX puts itself before the library's mremap and loses the new address.
+  const long copy =
+      syscall(SYS_mremap, mapped.data(), size_t{0}, size, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+  if (copy == -1) {
     ReleaseReserved(room, size);
     return nullptr;
   }
-  mprotect(copy, size, PROT_READ);
+  CHECK_EQ(copy, reinterpret_cast<intptr_t>(room));
+  mprotect(room, size, PROT_READ);
   return std::shared_ptr<MappedRegion>(new MappedRegion({room, size}));
 }
 
