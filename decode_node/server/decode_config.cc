@@ -35,7 +35,11 @@ void AddFlags(CommandLine& command_line, DecodeConfig& config) {
                    "Directories (routers serve one): host:port, repeated or with commas");
   command_line.AddBytes("--kv-memory", config.kv_memory, "Memory for the KV of running requests");
   command_line.AddBytes("--dram", config.dram, "Memory for KV after its page is reused; 0: none");
-  command_line.Add("--transport", config.transports, "Transports of UCX (\"tcp\"); empty: all");
+  command_line.Add(
+      "--transport", config.transports,
+      "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
+  command_line.Add("--data-port", config.data_port,
+                   "Port on the listen host for blocks over TCP; 0: a free one", {0, 65535});
   command_line.Add("--grace", config.grace, "Time for running requests when told to stop");
   command_line.Add("--max-batch", config.sessions.scheduling.max_batch,
                    "Sequences that run or wait for their KV; more are refused", {1, 4096});
@@ -55,6 +59,7 @@ absl::StatusOr<kvstore::PoolNodeOptions> PoolOptionsFrom(const DecodeConfig& con
   ASSIGN_OR_RETURN(options.hbm_pages, engine::PagesIn(config.kv_memory, model.layout()));
   options.dram_bytes = config.dram;
   options.transports = config.transports;
+  options.data_port = config.data_port;
   return options;
 }
 

@@ -27,6 +27,7 @@ struct DecodeConfig {
   uint64_t kv_memory = uint64_t{1} << 30;
   uint64_t dram = 1ull << 30;
   std::string transports;
+  int data_port = 0;
   // For requests under way when the server is told to stop.
   absl::Duration grace = absl::Seconds(10);
 };

@@ -24,7 +24,7 @@ DecodeConfig Config() {
   config.model.model = "fake";
   config.node_id = "decode-0";
   config.kv_memory = 4 << 20;
-  config.transports = "tcp,self";
+  config.transports = "tcp";
   config.grace = absl::Seconds(1);
   return config;
 }

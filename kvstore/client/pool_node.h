@@ -45,7 +45,10 @@ struct PoolNodeOptions {
   int hbm_pages = 0;
   uint64_t dram_bytes = 0;       // rounded down to whole pages; 0: no DRAM tier
   Tier arena_tier = Tier::kHbm;  // stores: kDram
-  std::string transports;        // UCX's list of transports; empty: all but TCP, see UcxOptions
+  // How blocks move. Empty: one-sided reads where a pair of nodes has them, else TCP. "tcp": TCP
+  // only. Else UCX's list of transports for the one-sided reads, as in UcxOptions.
+  std::string transports;
+  int data_port = 0;  // where peers read over TCP, on the listen host; 0: a free one
   // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP
   // here.
   metrics::Registry* registry = nullptr;

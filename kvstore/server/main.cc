@@ -34,6 +34,7 @@ struct Config {
   HostPort store_listen{"127.0.0.1", 0};
   std::vector<std::string> directories;
   std::string transports;
+  int data_port = 0;
 };
 
 void Bind(CommandLine& cli, Config& config) {
@@ -48,7 +49,10 @@ void Bind(CommandLine& cli, Config& config) {
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
-  cli.Add("--transports", config.transports, "UCX's list of transports; empty: all but TCP");
+  cli.Add("--transports", config.transports,
+          "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
+  cli.Add("--data-port", config.data_port,
+          "Port on the store's listen host for blocks over TCP; 0: a free one", {0, 65535});
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
@@ -133,6 +137,7 @@ void KvStoreProcess::AwaitModel() {
   options.directories.insert(options.directories.end(), config_.directories.begin(),
                              config_.directories.end());
   options.transports = config_.transports;
+  options.data_port = config_.data_port;
   options.registry = &registry_;
   store_ = std::make_unique<DeferredStore>(std::move(options));
 }

@@ -19,6 +19,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Start(const StoreOptions& options)
   node.hbm_pages = static_cast<int>(options.dram_bytes / layout.page_bytes());
   node.arena_tier = Tier::kDram;
   node.transports = options.transports;
+  node.data_port = options.data_port;
   node.registry = options.registry;
   ASSIGN_OR_RETURN(std::unique_ptr<PoolNode> made, PoolNode::Create(std::move(node)));
   RETURN_IF_ERROR(made->Start({}, nullptr));

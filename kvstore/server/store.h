@@ -24,6 +24,7 @@ struct StoreOptions {
   std::string advertise_host;
   std::vector<std::string> directories;
   std::string transports;
+  int data_port = 0;
   metrics::Registry* registry = nullptr;  // outlives the store
 };
 

@@ -24,7 +24,7 @@ PrefillConfig Config() {
   config.model.model = "fake";
   config.node_id = "prefill-0";
   config.kv_memory = 4 << 20;
-  config.transports = "tcp,self";
+  config.transports = "tcp";
   config.grace = absl::Seconds(1);
   return config;
 }

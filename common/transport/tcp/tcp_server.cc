@@ -130,6 +130,11 @@ class TcpServer::Connection : public TcpThread::Handler {
     if (!greeted_) return idle_ > server_.options_.connect_timeout;
     return !answers_.empty() && idle_ > server_.options_.stall_timeout;
   }
+  // Closing then leaves nothing for the kernel to deliver.
+  void DropUnsent() {
+    const linger now{.l_onoff = 1, .l_linger = 0};
+    setsockopt(socket_.fd(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+  }
 
  private:
   // Takes what has come; false: the connection is of no use any more.
@@ -241,6 +246,7 @@ TcpServer::TcpServer(const TcpOptions& options, const TcpToken& token, TcpRegion
 
 TcpServer::~TcpServer() {
   thread_.PostAndWait([this] {
+    closing_ = true;
     thread_.Unwatch(listener_.fd());
     connections_.clear();
   });
@@ -265,10 +271,13 @@ void TcpServer::OnReady(uint32_t) {
 }
 
 void TcpServer::Tick() {
+  if (closing_) return;
   thread_.Watch(listener_.fd(), EPOLLIN, this);
   std::vector<int> last;
   for (const auto& [fd, connection] : connections_) {
-    if (connection->TickIsLast()) last.push_back(fd);
+    if (!connection->TickIsLast()) continue;
+    connection->DropUnsent();
+    last.push_back(fd);
   }
   for (const int fd : last) connections_.erase(fd);
 }

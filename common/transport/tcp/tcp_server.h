@@ -44,6 +44,7 @@ class TcpServer : private TcpThread::Handler {
   const TcpSocket listener_;
   // Of the thread.
   absl::flat_hash_map<int, std::unique_ptr<Connection>> connections_;  // by file descriptor
+  bool closing_ = false;
   TcpThread thread_{"tarn-tcp-serve"};
 };
 
