@@ -3,9 +3,10 @@
 // One-sided reads of a peer's registered memory into registered memory here.
 //
 // Every transfer in tarn is a pull by whoever will own the bytes: no node writes into another's
-// memory, and regions are exported read-only. Implementations: ucx/ (shared memory, RDMA, TCP),
-// loopback/ (peers in one process, for tests), fault/ (a decorator that injects errors).
-// One conformance suite (conformance.h) runs against all of them.
+// memory, and regions are exported read-only. Implementations: ucx/ (shared memory, RDMA), tcp/
+// (the owner sends), node/ (the better of the two for each peer), loopback/ (peers in one process,
+// for tests), fault/ (a decorator that injects errors). One conformance suite (conformance.h) runs
+// against all of them.
 //
 // Ownership: destroying a Transport ends its reads with UNAVAILABLE, and those of its peers. `done`
 // may run later, but nothing touches local memory any more when the destructor returns. A region

@@ -2,7 +2,7 @@
 
 // A Transport over plain TCP sockets, for pairs of hosts without one-sided reads: the owner's
 // thread sends what the reader asks for, from the region, and the reader receives it straight into
-// its place. Why not UCX: docs/decisions/0004-ucx.md.
+// its place. Why not UCX: docs/decisions/0012-tcp.md.
 //
 // One thread serves, one reads; one connection a peer. A peer is lost when its connection breaks,
 // or when it owes bytes and sends none for `TcpOptions::stall_timeout`. Then its reads end with

@@ -12,7 +12,7 @@ namespace tarn {
 struct UcxOptions {
   // UCX_TLS, e.g. "shm,self", "rc,shm,self"; empty: the best that both sides have. TCP is left out
   // unless named: over it, a reader that goes away in the middle of a read makes UCX 1.13.1 abort
-  // the owner's process (docs/decisions/0004-ucx.md).
+  // the owner's process (docs/decisions/0004-ucx.md). tcp/ is our own.
   std::string tls = "^tcp";
   // UCX_NET_DEVICES, e.g. "mlx5_0:1"; empty: all.
   std::string devices;

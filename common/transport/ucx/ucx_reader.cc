@@ -152,7 +152,7 @@ void UcxReader::StartOp(TransferId id, Transfer& transfer) {
     return;
   }
   if ((*region)->mapped != nullptr) {
-    transfer.copy.emplace();
+    transfer.copy = CopyUnderWay{};
     if (transfer.batch.arrival) transfer.copy->arrival = transfer.batch.arrival(index);
     return CopySlice(transfer);
   }

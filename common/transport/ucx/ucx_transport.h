@@ -4,8 +4,9 @@
 // UcxOptions::tls.
 //
 // Memory is allocated by UCX, so a read from a neighbour on the same host is one copy from its
-// mapped pages, by the reader's CPU. Over TCP, UCX emulates reads: the owner's progress thread
-// answers them. One progress thread per transport owns all UCX objects; it sleeps when idle.
+// mapped pages, by the reader's CPU: ours, past the caches, an `arrival` fused in. Over UCX's TCP
+// the owner's progress thread answers. One progress thread per transport owns all UCX objects and
+// copies, in slices; it sleeps when idle.
 //
 // A peer is lost when UCX says so (connection reset, process gone: found within
 // `UcxOptions::keepalive`), or when it does not answer reads `abandon_after` their deadline or
