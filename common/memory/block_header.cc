@@ -1,9 +1,13 @@
 #include "common/memory/block_header.h"
 
+#include <emmintrin.h>
 #include <glog/logging.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
@@ -15,13 +19,29 @@ namespace {
 // Headers are exchanged as they lie in memory.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 
-using ChecksumFunction = unsigned long long (*)(const unsigned char*, unsigned long long);
+struct ChecksumCode {
+  unsigned long long (*checksum)(const unsigned char*, unsigned long long);
+  unsigned long long (*hash_piece)(const unsigned char*, unsigned long long, unsigned long long);
+  unsigned long long (*copy_piece)(unsigned char*, const unsigned char*, unsigned long long);
+};
 
-ChecksumFunction ChooseChecksum() {
+ChecksumCode ChooseCode() {
+  using namespace internal;
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) return internal::ChecksumAvx512;
-  if (__builtin_cpu_supports("avx2")) return internal::ChecksumAvx2;
-  return internal::ChecksumSse2;
+  if (__builtin_cpu_supports("avx512f")) {
+    return {ChecksumAvx512, HashPieceAvx512, CopyPieceAvx512};
+  }
+  if (__builtin_cpu_supports("avx2")) return {ChecksumAvx2, HashPieceAvx2, CopyPieceAvx2};
+  return {ChecksumSse2, HashPieceSse2, CopyPieceSse2};
+}
+
+const ChecksumCode& Code() {
+  static const ChecksumCode code = ChooseCode();
+  return code;
+}
+
+const unsigned char* Bytes(const std::byte* bytes) {
+  return reinterpret_cast<const unsigned char*>(bytes);
 }
 
 // A reader may look at the page from another thread or process, but never writes it.
@@ -74,11 +94,45 @@ absl::Status CheckIdentity(const BlockIdentity& expected, const BlockHeader& hea
   return absl::OkStatus();
 }
 
+// All but the checksum.
+
+absl::Status CheckChecksum(const BlockIdentity& expected, std::span<const std::byte> page,
+                           uint64_t checksum) {
+  if (checksum == HeaderOf(page).checksum) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("checksum of block ", expected.key.ToHex(), " is ",
+                                          absl::Hex(checksum), ", its header says ",
+                                          absl::Hex(HeaderOf(page).checksum)));
+}
+
 }  // namespace
 
 uint64_t PayloadChecksum(std::span<const std::byte> payload) {
-  static const ChecksumFunction checksum = ChooseChecksum();
-  return checksum(reinterpret_cast<const unsigned char*>(payload.data()), payload.size());
+  return Code().checksum(Bytes(payload.data()), payload.size());
+}
+
+PayloadHasher::PayloadHasher(size_t payload_bytes) {
+  digests_.reserve((payload_bytes + kPiece - 1) / kPiece);
+}
+
+void PayloadHasher::Add(std::span<const std::byte> piece) {
+  digests_.push_back(Code().hash_piece(Bytes(piece.data()), piece.size(), digests_.size()));
+}
+
+void PayloadHasher::CopyAndAdd(const std::byte* from, std::byte* to) {
+  constexpr size_t kLine = 64;
+  if (reinterpret_cast<uintptr_t>(to) % kLine != 0) {
+    std::memcpy(to, from, kPiece);
+    return Add({to, kPiece});
+  }
+  auto* bytes = reinterpret_cast<unsigned char*>(to);
+  digests_.push_back(Code().copy_piece(bytes, Bytes(from), digests_.size()));
+}
+
+uint64_t PayloadHasher::Checksum() const {
+  // The streaming stores of CopyAndAdd come before whatever makes the page known to others.
+  _mm_sfence();
+  const auto digests = std::as_bytes(std::span(digests_));
+  return XXH3_64bits(digests.data(), digests.size());
 }
 
 const BlockHeader& HeaderOf(std::span<const std::byte> page) {
@@ -127,14 +181,13 @@ absl::Status VerifyHeader(const BlockLayout& layout, const BlockIdentity& expect
 absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
                          std::span<const std::byte> page) {
   RETURN_IF_ERROR(VerifyHeader(layout, expected, page));
-  const BlockHeader& header = HeaderOf(page);
-  const uint64_t checksum = PayloadChecksum(PayloadOf(layout, page));
-  if (checksum != header.checksum) {
-    return absl::DataLossError(absl::StrCat("checksum of block ", expected.key.ToHex(), " is ",
-                                            absl::Hex(checksum), ", its header says ",
-                                            absl::Hex(header.checksum)));
-  }
-  return absl::OkStatus();
+  return CheckChecksum(expected, page, PayloadChecksum(PayloadOf(layout, page)));
+}
+
+absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
+                         std::span<const std::byte> page, uint64_t payload_checksum) {
+  RETURN_IF_ERROR(VerifyHeader(layout, expected, page));
+  return CheckChecksum(expected, page, payload_checksum);
 }
 
 }  // namespace tarn

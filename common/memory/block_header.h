@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "common/base/block_key.h"
@@ -36,6 +37,26 @@ static_assert(sizeof(BlockHeader) == 64);
 // The last piece may be short. (XXH3: Yann Collet, github.com/Cyan4973/xxHash.)
 uint64_t PayloadChecksum(std::span<const std::byte> payload);
 
+// PayloadChecksum of a payload that comes piece by piece, in order. Not thread-safe.
+class PayloadHasher {
+ public:
+  static constexpr size_t kPiece = 4096;
+
+  explicit PayloadHasher(size_t payload_bytes);
+
+  // The next piece: kPiece bytes, or what is left.
+  void Add(std::span<const std::byte> piece);
+  // The same for kPiece bytes that are copied meanwhile: `from` may change, and what counts is what
+  // is in `to` afterwards. Goes past the caches if `to` is aligned to 64.
+  void CopyAndAdd(const std::byte* from, std::byte* to);
+
+  // Once all pieces have come.
+  uint64_t Checksum() const;
+
+ private:
+  std::vector<uint64_t> digests_;
+};
+
 // What a reader expects of a page.
 struct BlockIdentity {
   BlockKey key;
@@ -58,6 +79,9 @@ void InvalidateBlock(std::span<std::byte> page);
 // DATA_LOSS: layout or checksum differ.
 absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
                          std::span<const std::byte> page);
+// The same, for a payload whose checksum the caller has computed.
+absl::Status VerifyBlock(const BlockLayout& layout, const BlockIdentity& expected,
+                         std::span<const std::byte> page, uint64_t payload_checksum);
 
 // The same without a look at the payload, in nanoseconds: whether `page` is still what it was.
 absl::Status VerifyHeader(const BlockLayout& layout, const BlockIdentity& expected,

@@ -59,6 +59,39 @@ TEST(PayloadChecksum, IsTheSameWithEveryInstructionSet) {
   }
 }
 
+TEST(PayloadHasher, CopiesAndHashesLikeTheWhole) {
+  for (const size_t misaligned : {0, 1, 16}) {
+    const auto payload = RandomBytes(70 * kPiece + 33, 9);
+    std::vector<std::byte> copy(payload.size() + 128);
+    std::byte* to = copy.data();
+    while (reinterpret_cast<uintptr_t>(to) % 64 != misaligned) ++to;
+    PayloadHasher hasher(payload.size());
+    for (size_t i = 0; i < 70; ++i) {
+      hasher.CopyAndAdd(payload.data() + i * kPiece, to + i * kPiece);
+    }
+    hasher.Add(std::span(payload).last(33));
+    EXPECT_EQ(hasher.Checksum(), ComposedChecksum(payload));
+    EXPECT_EQ(std::memcmp(to, payload.data(), 70 * kPiece), 0);
+  }
+}
+
+TEST(PayloadHasher, CopiesTheSameWithEveryInstructionSet) {
+  const auto payload = RandomBytes(kPiece, 7);
+  const auto* data = reinterpret_cast<const unsigned char*>(payload.data());
+  const uint64_t expected = XXH3_64bits_withSeed(data, kPiece, 77);
+  struct alignas(64) {
+    unsigned char bytes[kPiece];
+  } to;
+  const auto expect = [&](auto copy) {
+    std::memset(&to, 0, sizeof(to));
+    EXPECT_EQ(copy(to.bytes, data, 77), expected);
+    EXPECT_EQ(std::memcmp(to.bytes, data, kPiece), 0);
+  };
+  expect(internal::CopyPieceSse2);
+  if (__builtin_cpu_supports("avx2")) expect(internal::CopyPieceAvx2);
+  if (__builtin_cpu_supports("avx512f")) expect(internal::CopyPieceAvx512);
+}
+
 TEST(PayloadChecksum, SeesPiecesThatChangedPlaces) {
   auto payload = RandomBytes(2 * kPiece, 8);
   const uint64_t before = PayloadChecksum(payload);

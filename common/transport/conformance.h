@@ -87,6 +87,34 @@ class TransportConformance : public testing::TestWithParam<HarnessFactory> {
     }
   };
 
+  // What came for one op, by a TestArrival; outlives it.
+  struct TakenBytes {
+    std::span<std::byte> to;
+    absl::Status verdict;
+    std::function<void()> on_first;
+    size_t size = 0;
+    int finished = 0;
+  };
+  class TestArrival : public Arrival {
+   public:
+    explicit TestArrival(TakenBytes& taken) : taken_(taken) {}
+    void Copy(std::span<const std::byte> from) override {
+      std::memcpy(taken_.to.data() + taken_.size, from.data(), from.size());
+      Placed(from.size());
+    }
+    void Placed(size_t size) override {
+      if (taken_.size == 0 && taken_.on_first) taken_.on_first();
+      taken_.size += size;
+    }
+    absl::Status Finish() override {
+      ++taken_.finished;
+      return taken_.verdict;
+    }
+
+   private:
+    TakenBytes& taken_;
+  };
+
   TransportConformance() : harness_(GetParam()()) {}
   ~TransportConformance() override { loop_.Stop(); }
 
@@ -338,6 +366,51 @@ TEST_P(TransportConformance, VerifySeesTheBytesAndItsVerdictIsTheStatus) {
   };
   using enum absl::StatusCode;
   ExpectCodes(Read(*reader.transport, peer, std::move(batch)), {kOk, kOk, kDataLoss, kOk});
+}
+
+TEST_P(TransportConformance, AnArrivalTakesEveryByteInOrderAndItsVerdictIsTheStatus) {
+  Node owner = MakeNode(2 << 20, 1);
+  Node reader = MakeNode(2 << 20, 2);
+  const PeerId peer = Connect(reader, owner);
+  ReadBatch batch = {.ops = {Op(reader, 0, 0, 1), Op(reader, 100, 4096, 5000),
+                             Op(reader, 7, 16384, 1 << 20), Op(reader, 1, 3 << 19, 300'000)}};
+  std::vector<TakenBytes> taken(4);
+  taken[2].verdict = absl::DataLossError("bad block");
+  const std::vector<ReadOp> ops = batch.ops;
+  for (size_t i = 0; i < 4; ++i) taken[i].to = ops[i].to;
+  batch.arrival = [&](size_t i) { return std::make_unique<TestArrival>(taken[i]); };
+  using enum absl::StatusCode;
+  ExpectCodes(Read(*reader.transport, peer, std::move(batch)), {kOk, kOk, kDataLoss, kOk});
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(taken[i].finished, 1);
+    EXPECT_EQ(taken[i].size, ops[i].to.size());
+    EXPECT_TRUE(Equal(ops[i].to, owner.pool->bytes().subspan(ops[i].offset, ops[i].to.size())));
+  }
+}
+
+// A transport that fuses stops there; one that does not has all bytes by then.
+TEST_P(TransportConformance, ACancelWhileAnArrivalTakesBytesLeavesNoOpHalfDone) {
+  Node owner = MakeNode(4 << 20, 1);
+  Node reader = MakeNode(4 << 20, 2);
+  const PeerId peer = Connect(reader, owner);
+  Outcome outcome;
+  TransferId id = 0;
+  ReadBatch batch = Batch(reader, 2, 2 << 20);
+  std::vector<TakenBytes> taken(2);
+  for (size_t i = 0; i < 2; ++i) taken[i].to = batch.ops[i].to;
+  taken[0].on_first = [&] { OnLoopFromVerify([&] { reader.transport->Cancel(id); }); };
+  batch.arrival = [&](size_t i) { return std::make_unique<TestArrival>(taken[i]); };
+  OnLoop([&] {
+    id = reader.transport->Read(peer, std::move(batch),
+                                [&](auto statuses) { outcome.Set(std::move(statuses)); });
+  });
+  const auto statuses = outcome.Wait();
+  ASSERT_EQ(statuses.size(), 2u);
+  EXPECT_EQ(statuses[1].code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(taken[1].size, 0u);
+  const bool whole = taken[0].finished == 1;
+  EXPECT_EQ(statuses[0].code(), whole ? absl::StatusCode::kOk : absl::StatusCode::kCancelled);
+  EXPECT_EQ(taken[0].size == size_t{2} << 20, whole);
 }
 
 TEST_P(TransportConformance, ManyReadsInOneBatch) {

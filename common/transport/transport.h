@@ -3,9 +3,10 @@
 // One-sided reads of a peer's registered memory into registered memory here.
 //
 // Every transfer in tarn is a pull by whoever will own the bytes: no node writes into another's
-// memory, and regions are exported read-only. Implementations: ucx/ (shared memory, RDMA, TCP),
-// loopback/ (peers in one process, for tests), fault/ (a decorator that injects errors).
-// One conformance suite (conformance.h) runs against all of them.
+// memory, and regions are exported read-only. Implementations: ucx/ (shared memory, RDMA), tcp/
+// (the owner sends), node/ (the better of the two for each peer), loopback/ (peers in one process,
+// for tests), fault/ (a decorator that injects errors). One conformance suite (conformance.h) runs
+// against all of them.
 //
 // Ownership: destroying a Transport ends its reads with UNAVAILABLE, and those of its peers. `done`
 // may run later, but nothing touches local memory any more when the destructor returns. A region
@@ -58,6 +59,21 @@ struct ReadOp {
   std::span<std::byte> to;  // in a region of this transport
 };
 
+// Takes the bytes of one op on their way in, so that checking them costs no walk over memory of its
+// own. Called by one thread at a time, in the order of the bytes; destroyed without Finish if the
+// op fails.
+class Arrival {
+ public:
+  virtual ~Arrival() = default;
+  // Copies the op's next bytes to their place in `to`. They lie in a peer's memory, which may
+  // change meanwhile: what is judged is what was copied.
+  virtual void Copy(std::span<const std::byte> from) = 0;
+  // The next `size` bytes are in their place already.
+  virtual void Placed(size_t size) = 0;
+  // The verdict, after the last byte.
+  virtual absl::Status Finish() = 0;
+};
+
 struct ReadBatch {
   std::vector<ReadOp> ops;
   // What is not finished by then ends with DEADLINE_EXCEEDED.
@@ -65,6 +81,17 @@ struct ReadBatch {
   // Checks what arrived for ops[i], on a thread of the transport, right after the bytes came while
   // they are in cache. Quick, and touches only those bytes. May be empty.
   std::function<absl::Status(size_t i)> verify;
+  // The same, but fused into the transfer where the transport can; instead of `verify`. Makes what
+  // takes the bytes of ops[i], on a thread of the transport.
+  std::function<std::unique_ptr<Arrival>(size_t i)> arrival;
+
+  // What `verify` or `arrival` says of ops[i], whose bytes are all in their place.
+  absl::Status Judge(size_t i) const {
+    if (!arrival) return verify ? verify(i) : absl::OkStatus();
+    const std::unique_ptr<Arrival> taker = arrival(i);
+    taker->Placed(ops[i].to.size());
+    return taker->Finish();
+  }
 };
 
 class Transport {
@@ -88,7 +115,7 @@ class Transport {
   // Starts the reads. `done` runs exactly once, on the loop, later than this call. The local memory
   // must stay allocated, and must not be used, until then, also after Cancel.
   // Per op: INVALID_ARGUMENT (unknown region, out of bounds), UNAVAILABLE (peer lost),
-  // DEADLINE_EXCEEDED, CANCELLED, or what `verify` said.
+  // DEADLINE_EXCEEDED, CANCELLED, or what `verify` or `arrival` said.
   virtual TransferId Read(PeerId peer, ReadBatch batch, Done done) = 0;
 
   // Asks for an early end. `done` still runs, with CANCELLED or the outcome for each op.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/memory/block_arrival.h"
 
 namespace tarn::kvstore {
 namespace {
@@ -90,8 +91,8 @@ void BlockPull::ReadFrom(PeerId peer, const BlockAddress& address) {
   batch.ops.push_back(
       {RegionIndex(address.region), address.offset, request_.to.first(block_bytes())});
   BlockIdentity expected{request_.key, address.epoch, request_.token_count};
-  batch.verify = [layout = context_.layout, expected, page = request_.to](size_t) {
-    return VerifyBlock(layout, expected, page);
+  batch.arrival = [layout = context_.layout, expected, page = request_.to](size_t) {
+    return std::make_unique<BlockArrival>(layout, expected, page);
   };
   transfer_ = context_.transport->Read(
       peer, std::move(batch), [self = shared_from_this()](std::vector<absl::Status> statuses) {

@@ -34,7 +34,11 @@ void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
                    "Folder on a local disk, this node's own, for KV that leaves memory; its blocks "
                    "outlive the process. Empty: none");
   command_line.AddBytes("--ssd-size", flags.ssd_size, "Disk space of --ssd, taken at start");
-  command_line.Add("--transport", flags.transports, "Transports of UCX (\"tcp\"); empty: all");
+  command_line.Add(
+      "--transport", flags.transports,
+      "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
+  command_line.Add("--data-port", flags.data_port,
+                   "Port on the listen host for blocks over TCP; 0: a free one", {0, 65535});
   command_line.Add("--rdma-devices", flags.rdma_devices,
                    "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
 }
@@ -49,6 +53,7 @@ absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const Se
   options.ssd_path = flags.ssd;
   options.ssd_bytes = flags.ssd.empty() ? 0 : flags.ssd_size;
   options.transports = flags.transports;
+  options.data_port = flags.data_port;
   options.rdma_devices = flags.rdma_devices;
   return options;
 }

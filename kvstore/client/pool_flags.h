@@ -21,6 +21,7 @@ struct PoolFlags {
   std::string ssd;                       // --ssd: a folder of this node's own; empty: no SSD tier
   uint64_t ssd_size = 64ull << 30;       // --ssd-size
   std::string transports;                // --transport
+  int data_port = 0;                     // --data-port
   std::string rdma_devices = "auto";     // --rdma-devices
 };
 

@@ -13,7 +13,7 @@
 #include "common/rpc/server.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
-#include "common/transport/ucx/ucx_transport.h"
+#include "common/transport/node/node_transport.h"
 #include "kvstore/client/peers.h"
 #include "kvstore/client/pool_metrics.h"
 #include "kvstore/client/pool_service.h"
@@ -44,6 +44,16 @@ absl::Status CheckOptions(const PoolNodeOptions& options) {
                                       " needs advertise_host, which peers can dial");
   }
   return absl::OkStatus();
+}
+
+NodeTransportOptions TransportOptions(const PoolNodeOptions& options, const UcxOptions& ucx) {
+  NodeTransportOptions transport;
+  transport.one_sided = options.transports != "tcp";
+  transport.ucx = ucx;
+  transport.tcp.listen_host = options.server.listen.host;
+  transport.tcp.listen_port = static_cast<uint16_t>(options.data_port);
+  transport.tcp.advertise_host = options.advertise_host;
+  return transport;
 }
 
 class PoolNodeImpl : public PoolNode {
@@ -92,7 +102,7 @@ class PoolNodeImpl : public PoolNode {
   // Their number is how many peers that do not answer delay nobody else.
   std::array<std::unique_ptr<RealEventLoop>, 4> connect_loops_;
   std::unique_ptr<RdmaPorts> rdma_;
-  std::unique_ptr<UcxTransport> transport_;
+  std::unique_ptr<NodeTransport> transport_;
   // Loop only.
   std::unique_ptr<Peers> peers_;
   std::unique_ptr<NodePool> pool_;
@@ -126,7 +136,8 @@ absl::Status PoolNodeImpl::Build() {
       rdma_, RdmaPorts::Open({.devices = options_.rdma_devices, .transports = options_.transports},
                              registry_));
   for (const std::string& port : rdma_->descriptions()) info_.add_rdma_ports(port);
-  ASSIGN_OR_RETURN(transport_, UcxTransport::Create(rdma_->ucx(), loop_));
+  ASSIGN_OR_RETURN(transport_,
+                   NodeTransport::Create(TransportOptions(options_, rdma_->ucx()), loop_));
   std::vector<EventLoop*> connect_loops;
   for (auto& loop : connect_loops_) {
     loop = std::make_unique<RealEventLoop>("tarn-connect");

@@ -47,8 +47,11 @@ struct PoolNodeOptions {
   std::string ssd_path;     // a folder of this node's own; empty: no SSD tier
   uint64_t ssd_bytes = 0;
   Tier arena_tier = Tier::kHbm;  // stores: kDram
-  std::string transports;        // UCX's list of transports; empty: all but TCP, see UcxOptions
-  std::string rdma_devices;      // "auto" (or nothing), "none", or names with commas
+  // How blocks move. Empty: one-sided reads where a pair of nodes has them, else TCP. "tcp": TCP
+  // only. Else UCX's list of transports for the one-sided reads, as in UcxOptions.
+  std::string transports;
+  int data_port = 0;         // where peers read over TCP, on the listen host; 0: a free one
+  std::string rdma_devices;  // "auto" (or nothing), "none", or names with commas
   // Where a process serves its status pages itself: its registry (outlives the node), and no HTTP
   // here.
   metrics::Registry* registry = nullptr;

@@ -38,6 +38,7 @@ struct Config {
   std::vector<std::string> directories;
   std::string transports;
   std::string rdma_devices = "auto";
+  int data_port = 0;
 };
 
 void Bind(CommandLine& cli, Config& config) {
@@ -59,7 +60,10 @@ void Bind(CommandLine& cli, Config& config) {
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
           "Other directories that the store announces its blocks to, host:port");
-  cli.Add("--transports", config.transports, "UCX's list of transports; empty: all but TCP");
+  cli.Add("--transports", config.transports,
+          "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
+  cli.Add("--data-port", config.data_port,
+          "Port on the store's listen host for blocks over TCP; 0: a free one", {0, 65535});
   cli.Add("--rdma-devices", config.rdma_devices,
           "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
 }
@@ -172,6 +176,7 @@ void KvStoreProcess::AwaitModel() {
                              config_.directories.end());
   options.transports = config_.transports;
   options.rdma_devices = config_.rdma_devices;
+  options.data_port = config_.data_port;
   options.registry = &registry_;
   store_ = std::make_unique<DeferredStore>(std::move(options));
 }

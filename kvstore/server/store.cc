@@ -22,6 +22,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Start(const StoreOptions& options)
   node.ssd_bytes = options.ssd_bytes;
   node.transports = options.transports;
   node.rdma_devices = options.rdma_devices;
+  node.data_port = options.data_port;
   node.registry = options.registry;
   ASSIGN_OR_RETURN(std::unique_ptr<PoolNode> made, PoolNode::Create(std::move(node)));
   RETURN_IF_ERROR(made->Start({}, nullptr));

@@ -27,6 +27,7 @@ struct StoreOptions {
   std::vector<std::string> directories;
   std::string transports;
   std::string rdma_devices;
+  int data_port = 0;
   metrics::Registry* registry = nullptr;  // outlives the store
 };
 

@@ -24,7 +24,7 @@ PrefillConfig Config() {
   config.model.model = "fake";
   config.pool.node_id = "prefill-0";
   config.kv_memory = 4 << 20;
-  config.pool.transports = "tcp,self";
+  config.pool.transports = "tcp";
   config.grace = absl::Seconds(1);
   return config;
 }

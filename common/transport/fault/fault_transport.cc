@@ -153,7 +153,7 @@ class FaultTransport::Reader : public std::enable_shared_from_this<Reader> {
     // On a thread of the base: it has only what nobody changes.
     part.verify = [batch = transfer.batch, ops, flips = std::move(flips)](size_t i) {
       if (flips[i]) FlipBit(batch->ops[ops[i]].to, *flips[i]);
-      return batch->verify ? batch->verify(ops[i]) : absl::OkStatus();
+      return batch->Judge(ops[i]);
     };
     return part;
   }

@@ -230,7 +230,7 @@ class LoopbackTransport::Reader : public std::enable_shared_from_this<Reader> {
     ASSIGN_OR_RETURN(const std::span<const std::byte> from, Locate(transfer.peer, op));
     internal::CopyRacy(op.to.data(), from.data(), op.to.size());
     copying_ = nullptr;
-    return transfer.batch.verify ? transfer.batch.verify(index) : absl::OkStatus();
+    return transfer.batch.Judge(index);
   }
 
   // The bytes that `op` asks for; `copying_` keeps them mapped.

@@ -11,6 +11,7 @@
 #include "common/base/status.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
+#include "common/transport/ucx/mapped_region.h"
 #include "common/transport/ucx/shared_memory.h"
 #include "common/transport/ucx/ucx_status.h"
 #include "common/transport/ucx/ucx_tls.h"
@@ -189,7 +190,21 @@ absl::Status UcxEngine::MapRegion(size_t bytes, Region& region) {
   params.flags = UCP_MEM_MAP_ALLOCATE;
   params.prot =
       UCP_MEM_MAP_PROT_LOCAL_READ | UCP_MEM_MAP_PROT_LOCAL_WRITE | UCP_MEM_MAP_PROT_REMOTE_READ;
-  const ucs_status_t status = ucp_mem_map(context_, &params, &region.handle);
+  // At an address of ours, for huge pages; anywhere, if UCX does not take that.
+  std::byte* const room = ReserveAligned(bytes);
+  ucs_status_t status = UCS_ERR_NO_MEMORY;
+  if (room != nullptr) {
+    params.field_mask |= UCP_MEM_MAP_PARAM_FIELD_ADDRESS;
+    params.address = room;
+    params.flags |= UCP_MEM_MAP_FIXED;
+    status = ucp_mem_map(context_, &params, &region.handle);
+    if (status != UCS_OK) ReleaseReserved(room, bytes);
+  }
+  if (status != UCS_OK) {
+    params.field_mask &= ~uint64_t{UCP_MEM_MAP_PARAM_FIELD_ADDRESS};
+    params.flags &= ~uint64_t{UCP_MEM_MAP_FIXED};
+    status = ucp_mem_map(context_, &params, &region.handle);
+  }
   if (status != UCS_OK) {
     return absl::ResourceExhaustedError(absl::StrCat("UCX cannot allocate a region of ", bytes,
                                                      " bytes: ", ucs_status_string(status)));
@@ -236,7 +251,7 @@ absl::StatusOr<std::unique_ptr<RegisteredMemory>> UcxEngine::Allocate(size_t byt
     });
   }
   RETURN_IF_ERROR(key.status());
-  madvise(region.bytes.data(), region.bytes.size(), MADV_HUGEPAGE);
+  AskForHugePages(region.bytes);
   // Touched now, so that missing memory shows at start and not in the first read.
   std::memset(region.bytes.data(), 0, region.bytes.size());
   const uint64_t guard = Random::FromEntropy().Next() | 1;

@@ -12,7 +12,7 @@ namespace tarn {
 struct UcxOptions {
   // UCX_TLS, e.g. "shm,self", "rc,shm,self"; empty: the best that both sides have. TCP is left out
   // unless named: over it, a reader that goes away in the middle of a read makes UCX 1.13.1 abort
-  // the owner's process (docs/decisions/0004-ucx.md).
+  // the owner's process (docs/decisions/0004-ucx.md). tcp/ is our own.
   std::string tls = "^tcp";
   // UCX_NET_DEVICES, e.g. "mlx5_0:1"; empty: all.
   std::string devices;
@@ -22,6 +22,10 @@ struct UcxOptions {
   absl::Duration poll_time = absl::Microseconds(30);
   // Connect fails with UNAVAILABLE after this.
   absl::Duration connect_timeout = absl::Seconds(5);
+  // What Connect may take to fill in the page tables of a neighbour's memory, so that the first
+  // reads do not; what is left is filled in as it is read. Huge pages: 0.4 ms a GiB; 4 KiB pages:
+  // 0.2 s.
+  absl::Duration populate_time = absl::Milliseconds(500);
   // After a deadline or Cancel, a peer that still does not answer is given up, for UCX cannot take
   // back a single read.
   absl::Duration abandon_after = absl::Seconds(2);

@@ -9,7 +9,7 @@
 namespace tarn {
 
 absl::Status UcxPeer::Region::CheckMappedGuard() const {
-  const uint64_t guard = __atomic_load_n(&mapped_guard->value, __ATOMIC_ACQUIRE);
+  const uint64_t guard = __atomic_load_n(&mapped_guard()->value, __ATOMIC_ACQUIRE);
   if (guard == descriptor.guard) return absl::OkStatus();
   return absl::UnavailableError("the peer has freed this region");
 }
@@ -62,16 +62,23 @@ absl::Status UcxPeer::UnpackRegion(UcxRegionDescriptor descriptor) {
     return absl::UnavailableError(
         absl::StrCat("region ", regions_.size(), " cannot be opened: ", ucs_status_string(status)));
   }
-  void* guard = nullptr;
-  if (ucp_rkey_ptr(rkey, descriptor.guard_address, &guard) != UCS_OK) guard = nullptr;
-  regions_.push_back({std::move(descriptor), rkey, static_cast<const UcxGuard*>(guard)});
+  void* base = nullptr;
+  if (ucp_rkey_ptr(rkey, descriptor.base, &base) != UCS_OK) base = nullptr;
+  Region region{.descriptor = std::move(descriptor), .rkey = rkey};
+  region.mapped = static_cast<const std::byte*>(base);
+  if (base != nullptr) {
+    const size_t size = region.descriptor.guard_address - region.descriptor.base + sizeof(UcxGuard);
+    region.mapping = MappedRegion::Duplicate({region.mapped, size});
+    if (region.mapping != nullptr) region.mapped = region.mapping->bytes().data();
+  }
+  regions_.push_back(std::move(region));
   return absl::OkStatus();
 }
 
 // All regions have one owner.
 bool UcxPeer::ProcessGone() const {
   for (const Region& region : regions_) {
-    if (region.mapped_guard != nullptr) return region.mapped_guard->owner.Gone();
+    if (region.mapped != nullptr) return region.mapped_guard()->owner.Gone();
   }
   return false;
 }

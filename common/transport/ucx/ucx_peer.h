@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/transport/transport.h"
+#include "common/transport/ucx/mapped_region.h"
 #include "common/transport/ucx/owner_process.h"
 #include "common/transport/ucx/ucx_wire.h"
 
@@ -30,9 +31,16 @@ class UcxPeer {
   struct Region {
     UcxRegionDescriptor descriptor;
     ucp_rkey_h rkey = nullptr;
-    // Where the guard is mapped here (shared memory); null over a network.
-    const UcxGuard* mapped_guard = nullptr;
+    // The region's pages up to its guard, where they are mapped here (shared memory); null over a
+    // network.
+    const std::byte* mapped = nullptr;
+    std::shared_ptr<MappedRegion> mapping;  // that `mapped` lies in; null: UCX's own
 
+    // Of a mapped region.
+    const UcxGuard* mapped_guard() const {
+      return reinterpret_cast<const UcxGuard*>(mapped +
+                                               (descriptor.guard_address - descriptor.base));
+    }
     // Of a mapped region: OK while its owner has it.
     absl::Status CheckMappedGuard() const;
   };

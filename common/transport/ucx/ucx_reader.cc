@@ -2,15 +2,23 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/memory/stream_copy.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/ucx/ucx_status.h"
 
 namespace tarn {
+namespace {
+
+// Copied at a time: some 25 us, then others have their turn.
+constexpr size_t kSlice = size_t{256} << 10;
+
+}  // namespace
 
 // Probes count from the upper half, so their ids never meet those of transfers.
 UcxReader::UcxReader(ucp_worker_h worker, size_t max_in_flight, absl::Duration keepalive,
@@ -90,7 +98,9 @@ void UcxReader::Queue(TransferId id, Transfer& transfer) {
 
 // One step, then to the end of the queue: a long batch does not hold up a short one.
 void UcxReader::Advance(TransferId id, Transfer& transfer) {
-  if (transfer.next_op < transfer.statuses.size()) {
+  if (transfer.copy) {
+    CopySlice(transfer);
+  } else if (transfer.next_op < transfer.statuses.size()) {
     StartOp(id, transfer);
   } else if (!transfer.guards_chosen) {
     if (transfer.in_flight > 0) return;  // Complete queues it again.
@@ -146,8 +156,40 @@ void UcxReader::StartOp(TransferId id, Transfer& transfer) {
     transfer.statuses[index] = OpOutcome(transfer, index, UCS_OK);
     return;
   }
+  if ((*region)->mapped != nullptr) {
+    transfer.copy = CopyUnderWay{};
+    if (transfer.batch.arrival) transfer.copy->arrival = transfer.batch.arrival(index);
+    return CopySlice(transfer);
+  }
   Get({this, id, index, false}, transfer, **region, (*region)->descriptor.base + op.offset,
       op.to.data(), op.to.size());
+}
+
+void UcxReader::CopySlice(Transfer& transfer) {
+  const size_t index = transfer.next_op - 1;
+  const ReadOp& op = transfer.batch.ops[index];
+  const absl::Status status = CopyNext(transfer, op, *transfer.copy);
+  if (status.ok() && transfer.copy->copied < op.to.size()) return;
+  const std::unique_ptr<Arrival> arrival = std::move(transfer.copy->arrival);
+  transfer.copy.reset();
+  transfer.statuses[index] = !status.ok() ? status
+                             : arrival    ? arrival->Finish()
+                                          : transfer.batch.Judge(index);
+}
+
+// Between two slices the peer may have gone, or the transfer been cancelled.
+absl::Status UcxReader::CopyNext(const Transfer& transfer, const ReadOp& op, CopyUnderWay& copy) {
+  ASSIGN_OR_RETURN(const UcxPeer::Region* region, Readable(transfer, op.region));
+  const size_t size = std::min(kSlice, op.to.size() - copy.copied);
+  const size_t offset = op.offset + copy.copied;
+  if (region->mapping != nullptr) region->mapping->Prepare(offset, size);
+  if (copy.arrival != nullptr) {
+    copy.arrival->Copy({region->mapped + offset, size});
+  } else {
+    StreamCopy(op.to.data() + copy.copied, region->mapped + offset, size);
+  }
+  copy.copied += size;
+  return region->CheckMappedGuard();
 }
 
 // Mapped guards have been looked at after each op. Over a network that would double the messages,
@@ -163,7 +205,7 @@ void UcxReader::StartGuard(TransferId id, Transfer& transfer) {
   const auto region = Readable(transfer, guard.region);
   if (!region.ok()) {
     guard.status = region.status();
-  } else if ((*region)->mapped_guard != nullptr) {
+  } else if ((*region)->mapped != nullptr) {
     guard.status = (*region)->CheckMappedGuard();
   } else {
     Get({this, id, index, true}, transfer, **region, (*region)->descriptor.guard_address,
@@ -216,18 +258,12 @@ void UcxReader::Complete(const Flight& flight, ucs_status_t status) {
 absl::Status UcxReader::OpOutcome(Transfer& transfer, size_t index, ucs_status_t status) {
   RETURN_IF_ERROR(transfer.ended);
   const UcxPeer* peer = FindPeer(transfer.peer);
-  const ReadOp& op = transfer.batch.ops[index];
   if (status != UCS_OK) {
     RETURN_IF_ERROR(peer->lost());
     return FromUcx(status, absl::StrCat("read from peer ", transfer.peer.value()));
   }
-  const UcxPeer::Region& region = peer->regions()[op.region.value()];
-  if (region.mapped_guard != nullptr) {
-    RETURN_IF_ERROR(region.CheckMappedGuard());
-  } else {
-    transfer.unguarded.insert(op.region);
-  }
-  return transfer.batch.verify ? transfer.batch.verify(index) : absl::OkStatus();
+  transfer.unguarded.insert(transfer.batch.ops[index].region);
+  return transfer.batch.Judge(index);
 }
 
 // What came from a region that was gone by the end is not to be used.
@@ -249,6 +285,16 @@ void UcxReader::Finish(TransferId id) {
     FinishOps(transfer);
   }
   transfer.finished(std::move(transfer.statuses));
+}
+
+std::vector<std::shared_ptr<MappedRegion>> UcxReader::MappedRegionsOf(PeerId id) {
+  std::vector<std::shared_ptr<MappedRegion>> mapped;
+  const UcxPeer* peer = FindPeer(id);
+  if (peer == nullptr) return mapped;
+  for (const UcxPeer::Region& region : peer->regions()) {
+    if (region.mapping != nullptr) mapped.push_back(region.mapping);
+  }
+  return mapped;
 }
 
 UcxPeer* UcxReader::FindPeer(PeerId id) {

@@ -1,7 +1,8 @@
 #pragma once
 
-// Runs batches of reads on a UCX worker: in turn, a bounded number in flight, each op with one
-// outcome. Private to ucx/; progress thread only.
+// Runs batches of reads: in turn, a bounded number in flight, each op with one outcome. Where the
+// peer's region is mapped here, it copies itself, a slice at a time; else UCX reads. Private to
+// ucx/; progress thread only.
 
 #include <ucp/api/ucp.h>
 
@@ -10,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -43,7 +45,11 @@ class UcxReader {
   void Abandon(TransferId id);
   void EndAll(const absl::Status& why);
 
-  // Starts one read or clears away one thing; false: nothing to do until UCX or a command says so.
+  // The regions of a peer that are mapped here.
+  std::vector<std::shared_ptr<MappedRegion>> MappedRegionsOf(PeerId id);
+
+  // Starts one read, copies one slice of a mapped one, or clears away one thing; false: nothing to
+  // do until UCX or a command says so.
   bool Work();
   bool idle() const { return transfers_.empty() && peers_.empty(); }
 
@@ -54,6 +60,11 @@ class UcxReader {
     uint64_t value = 0;
     absl::Status status;
   };
+  // An op that reads a mapped region.
+  struct CopyUnderWay {
+    std::unique_ptr<Arrival> arrival;  // may be null
+    size_t copied = 0;
+  };
   struct Transfer {
     PeerId peer;
     ReadBatch batch;
@@ -61,6 +72,7 @@ class UcxReader {
     bool probe = false;  // reports its guards, not its ops
 
     std::vector<absl::Status> statuses;  // by op
+    std::optional<CopyUnderWay> copy;    // of ops[next_op - 1]
     std::set<RegionIndex> unguarded;     // read from, their guards not looked at yet
     std::vector<Guard> guards;           // filled when the ops are done
     size_t next_op = 0;
@@ -81,6 +93,8 @@ class UcxReader {
   void Queue(TransferId id, Transfer& transfer);
   void Advance(TransferId id, Transfer& transfer);
   void StartOp(TransferId id, Transfer& transfer);
+  void CopySlice(Transfer& transfer);
+  absl::Status CopyNext(const Transfer& transfer, const ReadOp& op, CopyUnderWay& copy);
   void StartGuard(TransferId id, Transfer& transfer);
   void ChooseGuards(Transfer& transfer);
   void Finish(TransferId id);

@@ -6,9 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/runtime/real/real_event_loop.h"
+#include "common/transport/ucx/mapped_region.h"
 #include "common/transport/ucx/ucx_engine.h"
 #include "common/transport/ucx/ucx_wire.h"
 
@@ -53,57 +54,22 @@ absl::Status FirstError(const std::vector<absl::Status>& statuses) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-// The loop's side of transfers under way: who waits and which timer ends it. Outlives the transport
-// for as long as closures on the loop need it.
-class UcxTransport::Ledger {
- public:
-  struct Entry {
-    Done done;
-    TimerId deadline = 0;
-    TimerId abandon = 0;
-  };
-
-  explicit Ledger(EventLoop& loop) : loop_(loop) {}
-
-  Entry& Add(TransferId id) { return entries_[id]; }
-  Entry* Find(TransferId id) {
-    const auto found = entries_.find(id);
-    return found == entries_.end() ? nullptr : &found->second;
-  }
-  void Finish(TransferId id, std::vector<absl::Status> statuses) {
-    auto node = entries_.extract(id);
-    CHECK(!node.empty()) << "transfer " << id << " ended twice";
-    loop_.CancelTimer(node.mapped().deadline);
-    loop_.CancelTimer(node.mapped().abandon);
-    node.mapped().done(std::move(statuses));
-  }
-  EventLoop& loop() { return loop_; }
-
-  // Ends a transfer that is still under way, and its peer if that does not help.
-  static void End(const std::shared_ptr<Ledger>& ledger, const std::weak_ptr<UcxEngine>& weak,
-                  TransferId id, const absl::Status& why, absl::Duration abandon_after);
-
- private:
-  EventLoop& loop_;
-  absl::flat_hash_map<TransferId, Entry> entries_;
-};
-
-void UcxTransport::Ledger::End(const std::shared_ptr<Ledger>& ledger,
-                               const std::weak_ptr<UcxEngine>& weak, TransferId id,
-                               const absl::Status& why, absl::Duration abandon_after) {
-  Entry* entry = ledger->Find(id);
+// Ends a transfer that is still under way, and its peer if that does not help.
+void EndTransfer(TransferLedger& ledger, const std::weak_ptr<UcxEngine>& weak, TransferId id,
+                 const absl::Status& why, absl::Duration abandon_after) {
+  TransferLedger::Entry* entry = ledger.Find(id);
   const auto engine = weak.lock();
   if (entry == nullptr || engine == nullptr) return;
   engine->Post([id, why](UcxReader& reader) { reader.End(id, why); });
   if (entry->abandon != 0) return;
-  entry->abandon = ledger->loop().PostAfter(abandon_after, [weak, id] {
+  entry->abandon = ledger.loop().PostAfter(abandon_after, [weak, id] {
     if (const auto engine = weak.lock()) {
       engine->Post([id](UcxReader& reader) { reader.Abandon(id); });
     }
   });
 }
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<UcxTransport>> UcxTransport::Create(const UcxOptions& options,
                                                                    EventLoop& loop) {
@@ -119,7 +85,7 @@ UcxTransport::UcxTransport(const UcxOptions& options, EventLoop& loop,
     : options_(options),
       loop_(loop),
       engine_(std::move(engine)),
-      ledger_(std::make_shared<Ledger>(loop)) {}
+      ledger_(std::make_shared<TransferLedger>(loop)) {}
 
 UcxTransport::~UcxTransport() { engine_->Stop(); }
 
@@ -138,14 +104,21 @@ absl::StatusOr<PeerId> UcxTransport::Connect(const PeerAddress& peer) {
   }
   const PeerId id(++last_peer_);
   auto probe = std::make_shared<Probe>();
+  auto mapped = std::make_shared<std::vector<std::shared_ptr<MappedRegion>>>();
   engine_->Post([=](UcxReader& reader) {
     const absl::Status status = reader.Connect(
-        id, worker, regions,
-        [probe](const std::vector<absl::Status>& statuses) { probe->Set(FirstError(statuses)); });
+        id, worker, regions, [=, &reader](const std::vector<absl::Status>& statuses) {
+          *mapped = reader.MappedRegionsOf(id);
+          probe->Set(FirstError(statuses));
+        });
     if (!status.ok()) probe->Set(status);
   });
   const absl::Status status = probe->Wait(options_.connect_timeout);
-  if (status.ok()) return id;
+  if (status.ok()) {
+    const absl::Time end = SteadyNow() + options_.populate_time;
+    for (const auto& region : *mapped) region->Populate(end - SteadyNow());
+    return id;
+  }
   engine_->Post([id, status](UcxReader& reader) { reader.Disconnect(id, status); });
   return status;
 }
@@ -153,12 +126,11 @@ absl::StatusOr<PeerId> UcxTransport::Connect(const PeerAddress& peer) {
 TransferId UcxTransport::Read(PeerId peer, ReadBatch batch, Done done) {
   CHECK(loop_.OnLoop());
   const TransferId id = ++last_transfer_;
-  Ledger::Entry& entry = ledger_->Add(id);
-  entry.done = std::move(done);
+  TransferLedger::Entry& entry = ledger_->Add(id, std::move(done));
   if (batch.deadline != absl::InfiniteFuture()) {
     entry.deadline = loop_.PostAt(batch.deadline, [ledger = ledger_, weak = std::weak_ptr(engine_),
                                                    id, abandon_after = options_.abandon_after] {
-      Ledger::End(ledger, weak, id, DeadlinePassed(), abandon_after);
+      EndTransfer(*ledger, weak, id, DeadlinePassed(), abandon_after);
     });
   }
   const bool late = batch.deadline <= loop_.Now();
@@ -176,7 +148,7 @@ TransferId UcxTransport::Read(PeerId peer, ReadBatch batch, Done done) {
 
 void UcxTransport::Cancel(TransferId transfer) {
   CHECK(loop_.OnLoop());
-  Ledger::End(ledger_, engine_, transfer, absl::CancelledError("read was cancelled"),
+  EndTransfer(*ledger_, engine_, transfer, absl::CancelledError("read was cancelled"),
               options_.abandon_after);
 }
 
