@@ -85,10 +85,16 @@ bool CacheTier::Put(const BlockRecord& record, std::span<const std::byte> page, 
   arriving_.insert(record.key);
   store_->Write(*slot, record, page,
                 [this, alive = std::weak_ptr<bool>(alive_), slot = *slot, record,
-                 done = std::move(done)](absl::Status status) {
-                  if (!alive.expired()) OnPut(slot, record, done, std::move(status));
+                 start = loop_->Now(), done = std::move(done)](absl::Status status) {
+                  if (alive.expired()) return;
+                  if (status.ok()) Observe(true, start);
+                  OnPut(slot, record, done, std::move(status));
                 });
   return true;
+}
+
+void CacheTier::Observe(bool write, absl::Time start) {
+  if (observer_ != nullptr) observer_->OnCopied(tier_, write, loop_->Now() - start);
 }
 
 void CacheTier::OnPut(int32_t page, const BlockRecord& record, const Done& done,
@@ -108,16 +114,21 @@ void CacheTier::OnPut(int32_t page, const BlockRecord& record, const Done& done,
 void CacheTier::Get(const BlockKey& key, std::span<std::byte> page, absl::Time deadline,
                     Done done) {
   int32_t slot = table_.Find(key);
-  if (slot < 0 || !table_.TryHold(slot, loop_->Now())) {
+  absl::Time now = loop_->Now();
+  absl::Duration age = slot < 0 ? absl::ZeroDuration() : now - table_.last_use(slot);
+  if (slot < 0 || !table_.TryHold(slot, now)) {
     loop_->Post([done = std::move(done), key] {
       done(absl::NotFoundError(absl::StrCat("block ", key.ToHex(), " has left the tier")));
     });
     return;
   }
+  if (observer_ != nullptr) observer_->OnReused(tier_, age);
   store_->Read(slot, key, page, deadline,
-               [this, alive = std::weak_ptr<bool>(alive_), slot,
+               [this, alive = std::weak_ptr<bool>(alive_), slot, now,
                 done = std::move(done)](const absl::Status& status) {
-                 if (!alive.expired()) OnGot(slot, done, status);
+                 if (alive.expired()) return;
+                 if (status.ok()) Observe(false, now);
+                 OnGot(slot, done, status);
                });
 }
 

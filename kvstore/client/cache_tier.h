@@ -21,6 +21,7 @@
 #include "common/memory/block_layout.h"
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
+#include "kvstore/client/pool_observer.h"
 #include "kvstore/core/block_table.h"
 #include "kvstore/core/eviction.h"
 #include "kvstore/core/types.h"
@@ -52,6 +53,9 @@ class CacheTier {
   void Recover(Done done);
   // 100 once the tier is whole.
   double percent_recovered() const { return percent_; }
+
+  // Told of copies and uses of this tier's blocks from now on; may be null, outlives the tier.
+  void SetObserver(PoolObserver* observer) { observer_ = observer; }
 
   bool Has(const BlockKey& key) const { return table_.Find(key) >= 0; }
 
@@ -99,6 +103,7 @@ class CacheTier {
   CacheTier(Tier tier, const BlockLayout& layout, std::unique_ptr<BlockStore> store,
             BlockTable table, EventLoop* loop, Listener listener);
   int32_t Clear(const TakenPage& taken);
+  void Observe(bool write, absl::Time start);
   void OnPut(int32_t page, const BlockRecord& record, const Done& done, absl::Status status);
   void OnGot(int32_t page, const Done& done, const absl::Status& status);
   void Drop(int32_t page);
@@ -114,6 +119,7 @@ class CacheTier {
   EventLoop* const loop_;
   const Listener listener_;
   BlockTable table_;
+  PoolObserver* observer_ = nullptr;
   absl::flat_hash_set<BlockKey> arriving_;
   double percent_ = 100;
   uint64_t evictions_ = 0, drops_ = 0;

@@ -35,6 +35,7 @@
 #include "common/runtime/event_loop.h"
 #include "common/transport/transport.h"
 #include "kvstore/client/peer_directory.h"
+#include "kvstore/client/pool_observer.h"
 #include "kvstore/core/eviction.h"
 #include "kvstore/core/source_rates.h"
 #include "kvstore/core/types.h"
@@ -110,6 +111,7 @@ struct NodePoolOptions {
   int max_ssd_writes = 16;
   // Whether a block in memory is worth a place on the SSD. Empty: all are.
   std::function<bool(const BlockRecord&)> admit_to_ssd;
+  PoolObserver* observer = nullptr;  // may be null; outlives the pool
   // What is evicted first, by tier. Empty: the least recently used.
   std::function<std::unique_ptr<EvictionPolicy>(Tier tier, int pages)> eviction;
   // What the arena's blocks are announced as. A store has no HBM: its arena is kDram.

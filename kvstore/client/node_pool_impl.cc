@@ -63,12 +63,16 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   }
   ASSIGN_OR_RETURN(PeerId self, transport->Connect({transport->Address(), descriptors_}));
   for (CacheTier* tier : tiers_) tier->SetLocal(self, regions);
+  if (dram_ != nullptr) dram_->SetObserver(options_.observer);
   if (ssd == nullptr) return absl::OkStatus();
   std::unique_ptr<EvictionPolicy> policy = MakePolicy(Tier::kSsd, ssd->slots());
   ssd_ = CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop, announce);
   tiers_.push_back(ssd_.get());
-  ssd_->Recover([](const absl::Status& status) {
+  ssd_->SetObserver(options_.observer);
+  ssd_->Recover([this, start = Now()](const absl::Status& status) {
     LOG_IF(ERROR, !status.ok()) << "the SSD tier cannot be used: " << status;
+    LOG_IF(INFO, status.ok()) << ssd_->table().cached_pages() << " blocks found on the SSD in "
+                              << Now() - start;
   });
   return absl::OkStatus();
 }
@@ -243,13 +247,10 @@ std::optional<PageRef> NodePoolImpl::HoldCached(PageReservation& reservation, co
   const Promise* promise = promises_.Find(IdOf(reservation));
   if (page < 0 || promise == nullptr) return std::nullopt;
   absl::Time deadline = promise->deadline;
-  if (arena_->table().held(page)) {
-    arena_->table().HoldReserved(page, Now());
-  } else {
-    if (!DrawPromise(IdOf(reservation))) return std::nullopt;
-    arena_->table().HoldReserved(page, Now());
-  }
-  ++counters_.hits_hbm;
+  bool free_of_charge = arena_->table().held(page);
+  if (!free_of_charge && !DrawPromise(IdOf(reservation))) return std::nullopt;
+  CountArenaHit(page);
+  arena_->table().HoldReserved(page, Now());
   return RefTo(page, deadline);
 }
 
@@ -340,8 +341,8 @@ bool NodePoolImpl::TakeFromArena(Acquisition& acquisition, size_t index,
   if (page < 0) return false;
   bool free_of_charge = arena_->table().held(page);
   if (!free_of_charge && !DrawPromise(acquisition.reservation)) return false;
+  CountArenaHit(page);
   arena_->table().HoldReserved(page, Now());
-  ++counters_.hits_hbm;
   acquisition.results[index] =
       AcquiredBlock{RefTo(page, acquisition.hold_deadline), BlockOrigin::kLocalHbm};
   return true;
@@ -352,7 +353,7 @@ void NodePoolImpl::StartBlock(AcquireId id, Acquisition& acquisition, size_t ind
   auto joined = IsTail(wanted) ? fill_by_key_.end() : fill_by_key_.find(wanted.key);
   bool here = !IsTail(wanted) && FindTier(wanted.key) != nullptr;
   if (joined == fill_by_key_.end() && !here && wanted.sources.empty()) {
-    ++counters_.misses;
+    CountMisses(wanted.traits.tenant, 1);
     acquisition.results[index] = absl::NotFoundError(
         absl::StrCat("block ", wanted.key.ToHex(), " is not here, and no source was given"));
     return;
@@ -410,20 +411,25 @@ void NodePoolImpl::OnFilled(FillId id, const PullOutcome& outcome) {
   for (const Waiter& waiter : fill.waiters) FinishIfComplete(waiter.acquire);
 }
 
-uint64_t& NodePoolImpl::HitsFrom(BlockOrigin origin) {
-  switch (origin) {
-    case BlockOrigin::kLocalHbm:
-      return counters_.hits_hbm;
-    case BlockOrigin::kLocalDram:
-      return counters_.hits_dram;
-    case BlockOrigin::kLocalSsd:
-      return counters_.hits_ssd;
-    case BlockOrigin::kRemote:
-      return counters_.hits_remote;
-    case BlockOrigin::kRemoteSsd:
-      return counters_.hits_remote_ssd;
-  }
-  LOG(FATAL) << "no such origin";
+void NodePoolImpl::CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks) {
+  uint64_t* const by_origin[] = {&counters_.hits_hbm, &counters_.hits_dram, &counters_.hits_ssd,
+                                 &counters_.hits_remote, &counters_.hits_remote_ssd};
+  *by_origin[static_cast<size_t>(origin)] += blocks;
+  if (options_.observer == nullptr) return;
+  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, origin);
+}
+
+void NodePoolImpl::CountMisses(const TenantId& tenant, size_t blocks) {
+  counters_.misses += blocks;
+  if (options_.observer == nullptr) return;
+  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, std::nullopt);
+}
+
+void NodePoolImpl::CountArenaHit(int32_t page) {
+  const BlockTable& table = arena_->table();
+  CountHits(BlockOrigin::kLocalHbm, table.traits(page).tenant, 1);
+  if (options_.observer == nullptr) return;
+  options_.observer->OnReused(arena_->tier(), Now() - table.last_use(page));
 }
 
 void NodePoolImpl::CountOutcome(const Fill& fill, const PullOutcome& outcome) {
@@ -434,9 +440,9 @@ void NodePoolImpl::CountOutcome(const Fill& fill, const PullOutcome& outcome) {
   if (remote_bytes) counters_.pulled_bytes += outcome.bytes;
   if (fill.remote) pull_rate_.Finish(remote_bytes ? outcome.bytes : 0, Now());
   if (outcome.status.ok()) {
-    HitsFrom(outcome.origin) += std::max<size_t>(1, fill.waiters.size());
+    CountHits(outcome.origin, fill.traits.tenant, std::max<size_t>(1, fill.waiters.size()));
   } else if (!absl::IsCancelled(outcome.status)) {
-    counters_.misses += fill.waiters.size();
+    CountMisses(fill.traits.tenant, fill.waiters.size());
   }
 }
 

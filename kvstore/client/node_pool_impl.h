@@ -120,7 +120,10 @@ class NodePoolImpl : public NodePool {
   CacheTier* FindTier(const BlockKey& key) const;
   FillId StartFill(WantedBlock& wanted, absl::Time deadline);
   void OnFilled(FillId id, const PullOutcome& outcome);
-  uint64_t& HitsFrom(BlockOrigin origin);
+  void CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks);
+  void CountMisses(const TenantId& tenant, size_t blocks);
+  // A block of the arena is about to be used.
+  void CountArenaHit(int32_t page);
   void CountOutcome(const Fill& fill, const PullOutcome& outcome);
   // Hands the verified page out to the waiters.
   void Succeed(Fill& fill, BlockOrigin origin);

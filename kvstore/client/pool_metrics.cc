@@ -1,6 +1,14 @@
 #include "kvstore/client/pool_metrics.h"
 
 namespace tarn::kvstore {
+namespace {
+
+const char* Name(Tier tier) {
+  if (tier == Tier::kHbm) return "hbm";
+  return tier == Tier::kDram ? "dram" : "ssd";
+}
+
+}  // namespace
 
 PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
     : has_hbm_(arena_tier == Tier::kHbm),
@@ -56,6 +64,18 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
       staged_(registry->AddCounterFamily(
           "tarn_kv_staged_blocks_total",
           "Blocks that other nodes asked to be read from the SSD into memory.", {{"outcome"}})),
+      copy_seconds_(registry->AddHistogramFamily(
+          "tarn_kv_copy_seconds", "Time of a block's copy into a tier or out of it.",
+          {{"tier", "direction"}}, metrics::ExponentialBounds(0.00005, 2, 18))),
+      reuse_age_(registry->AddHistogramFamily(
+          "tarn_kv_reuse_age_seconds", "How long a block had not been used when it was used again.",
+          {{"tier"}}, metrics::ExponentialBounds(0.25, 2, 18))),
+      tenant_lookups_(registry->AddCounterFamily("tarn_kv_tenant_block_lookups_total",
+                                                 "Blocks that a tenant's requests wanted.",
+                                                 {{"tenant"}})),
+      tenant_hits_(registry->AddCounterFamily("tarn_kv_tenant_block_hits_total",
+                                              "Of these, those that were got, by origin.",
+                                              {{"tenant", "origin"}, 500})),
       peers_connected_(
           registry->AddGauge("tarn_kv_peers_connected", "Lives of nodes that can be read from.")),
       peer_failures_(registry->AddCounter("tarn_kv_peer_failures_total",
@@ -109,6 +129,21 @@ void PoolMetrics::UpdateTransfers(const NodePoolStats& stats) {
   Raise(pull_failures_, stats.pull_failures);
   in_flight_.Set(stats.pulls_in_flight);
   rate_.Set(stats.pull_bytes_per_us * 1e6);
+}
+
+void PoolMetrics::OnCopied(Tier tier, bool write, absl::Duration time) {
+  copy_seconds_.With({Name(tier), write ? "write" : "read"}).Observe(absl::ToDoubleSeconds(time));
+}
+
+void PoolMetrics::OnReused(Tier tier, absl::Duration age) {
+  reuse_age_.With({Name(tier)}).Observe(absl::ToDoubleSeconds(age));
+}
+
+void PoolMetrics::OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin) {
+  tenant_lookups_.With({tenant.value()}).Add();
+  if (!origin.has_value()) return;
+  const char* const names[] = {has_hbm_ ? "hbm" : "dram", "dram", "ssd", "remote", "remote_ssd"};
+  tenant_hits_.With({tenant.value(), names[static_cast<size_t>(*origin)]}).Add();
 }
 
 void PoolMetrics::UpdateSsd(const NodePoolStats& stats) {

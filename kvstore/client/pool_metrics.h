@@ -5,15 +5,20 @@
 #include "common/metrics/registry.h"
 #include "kvstore/client/node_pool.h"
 #include "kvstore/client/peers.h"
+#include "kvstore/client/pool_observer.h"
 
 namespace tarn::kvstore {
 
 // Thread-compatible; the registry outlives it.
-class PoolMetrics {
+class PoolMetrics : public PoolObserver {
  public:
   // `arena_tier` names the arena's pages in labels.
   PoolMetrics(metrics::Registry* registry, Tier arena_tier);
   void Update(const NodePoolStats& pool, const PeersStats& peers);
+
+  void OnCopied(Tier tier, bool write, absl::Duration time) override;
+  void OnReused(Tier tier, absl::Duration age) override;
+  void OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin) override;
 
  private:
   void UpdatePages(const NodePoolStats& stats);
@@ -44,6 +49,10 @@ class PoolMetrics {
   metrics::Counter& ssd_damaged_;
   metrics::Gauge& ssd_recovered_;
   metrics::Family<metrics::Counter>& staged_;
+  metrics::Family<metrics::Histogram>& copy_seconds_;
+  metrics::Family<metrics::Histogram>& reuse_age_;
+  metrics::Family<metrics::Counter>& tenant_lookups_;
+  metrics::Family<metrics::Counter>& tenant_hits_;
   metrics::Gauge& peers_connected_;
   metrics::Counter& peer_failures_;
   metrics::Counter& peer_skips_;

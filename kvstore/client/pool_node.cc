@@ -105,9 +105,9 @@ class PoolNodeImpl : public PoolNode {
   std::unique_ptr<NodeTransport> transport_;
   // Loop only.
   std::unique_ptr<Peers> peers_;
+  std::unique_ptr<PoolMetrics> metrics_;
   std::unique_ptr<NodePool> pool_;
   std::unique_ptr<InventoryPublisher> publisher_;
-  std::unique_ptr<PoolMetrics> metrics_;
   metrics::Gauge* synced_ = nullptr;
   TimerId metrics_timer_ = 0;
   bool draining_ = false;
@@ -144,7 +144,9 @@ absl::Status PoolNodeImpl::Build() {
     connect_loops.push_back(loop.get());
   }
   peers_ = std::make_unique<Peers>(&loop_, connect_loops, transport_.get());
+  metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
   NodePoolOptions pool;
+  pool.observer = metrics_.get();
   pool.layout = *layout;
   pool.hbm_pages = options_.hbm_pages;
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
@@ -154,7 +156,6 @@ absl::Status PoolNodeImpl::Build() {
                    NodePool::Create(pool, &loop_, transport_.get(), peers_.get(), std::move(ssd)));
   pool_service_ = std::make_unique<PoolService>(
       &loop_, pool_.get(), PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
-  metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
   synced_ = &registry_->AddGauge("tarn_kv_directories_synced",
                                  "Directories that have this node's whole inventory.");
   LOG(INFO) << options_.node_id << ": " << pool.hbm_pages << " pages and " << pool.dram_pages
@@ -258,6 +259,9 @@ v1::NodeLoad PoolNodeImpl::WithPoolFigures(v1::NodeLoad load) const {
   }
   load.set_dram_pages(has_hbm ? stats.dram_pages : stats.hbm_pages);
   load.set_dram_pages_free(has_hbm ? stats.dram_free : stats.hbm_free);
+  load.set_ssd_pages(stats.ssd_pages);
+  load.set_ssd_pages_free(stats.ssd_free);
+  load.set_ssd_read_bytes_per_us(stats.ssd_read_bytes_per_us);
   load.set_pull_bytes_per_us(stats.pull_bytes_per_us);
   load.set_leaked_pages(stats.leaked);
   load.set_draining(load.draining() || draining_);

@@ -85,7 +85,10 @@ bool BlockTable::TryHold(int32_t page, absl::Time now, HoldFor purpose) {
 
 void BlockTable::AddHold(int32_t page, absl::Time now, HoldFor purpose) {
   CHECK(cached(page)) << "page " << page << " is not shared";
-  if (purpose == HoldFor::kUse) policy_->Touch(page, now);
+  if (purpose == HoldFor::kUse) {
+    policy_->Touch(page, now);
+    pages_[page].last_use = now;
+  }
   if (pages_[page].holds++ > 0) return;
   ++held_;
   --evictable_;
@@ -125,6 +128,7 @@ void BlockTable::Cache(int32_t index, const BlockKey& key, const std::optional<B
   page.key = key;
   page.parent = parent;
   page.traits = traits;
+  page.last_use = now;
   policy_->Insert(index, key, ParentOf(index), traits, now);
   LinkToParent(index);
   AdoptChildren(index);

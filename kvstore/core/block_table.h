@@ -90,6 +90,8 @@ class BlockTable {
   const BlockKey& key(int32_t page) const { return pages_[page].key; }
   const std::optional<BlockKey>& parent(int32_t page) const { return pages_[page].parent; }
   const BlockTraits& traits(int32_t page) const { return pages_[page].traits; }
+  // When it was last held for use, or came.
+  absl::Time last_use(int32_t page) const { return pages_[page].last_use; }
 
   bool held(int32_t page) const { return pages_[page].holds > 0; }
   bool cached(int32_t page) const { return pages_[page].state == State::kCached; }
@@ -124,6 +126,7 @@ class BlockTable {
     BlockKey key;                    // if cached
     std::optional<BlockKey> parent;  // if cached
     BlockTraits traits;              // if cached
+    absl::Time last_use;             // if cached
   };
   TakenPage Take(absl::Time now);
   void AddHold(int32_t page, absl::Time now, HoldFor purpose);

@@ -92,6 +92,17 @@ TEST(BlockTableTest, DroppedBlocksLeaveTheirChildrenAlone) {
   EXPECT_EQ(Squeeze(table), Key(2)) << "its parent is back, and goes after it";
 }
 
+TEST(BlockTableTest, RemembersTheLastUse) {
+  BlockTable table = Table(1);
+  int32_t page = Cache(table, 1);
+  EXPECT_EQ(table.last_use(page), kNow);
+  ASSERT_TRUE(table.TryHold(page, kNow + absl::Seconds(5)));
+  table.LetGo(page, kNow + absl::Seconds(6));
+  EXPECT_EQ(table.last_use(page), kNow + absl::Seconds(5));
+  ASSERT_TRUE(table.TryHold(page, kNow + absl::Seconds(7), HoldFor::kUpkeep));
+  EXPECT_EQ(table.last_use(page), kNow + absl::Seconds(5)) << "upkeep is no use";
+}
+
 TEST(BlockTableTest, SecondBlockOfAKeyStaysPrivate) {
   BlockTable table = Table(2);
   Cache(table, 1);

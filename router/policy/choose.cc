@@ -29,7 +29,8 @@ class Holders {
     Holdings holdings{.anywhere = longest_};
     if (it == matches_.end() || it->node != node) return holdings;
     holdings.local_hbm = it->hbm_blocks;
-    holdings.local = it->blocks;
+    holdings.local = it->memory_blocks;
+    holdings.local_ssd = it->blocks;
     return holdings;
   }
 

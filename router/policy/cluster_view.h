@@ -32,6 +32,7 @@ struct NodeLoad {
   double prefill_us_per_token = 0;
   double step_us = 0;
   double pull_bytes_per_us = 0;
+  double ssd_read_bytes_per_us = 0;
   bool draining = false;
 };
 

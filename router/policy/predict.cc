@@ -25,23 +25,26 @@ double Either(double measured, double prior) { return measured > 0 ? measured : 
 }  // namespace
 
 Rates PriorRates(const ClusterView& view, NodeRole role) {
-  Mean prefill, step, pull;
+  Mean prefill, step, pull, ssd;
   for (const auto& [id, node] : view.nodes()) {
     if (node.role() != role) continue;
     prefill.Add(node.load().prefill_us_per_token);
     step.Add(node.load().step_us);
     pull.Add(node.load().pull_bytes_per_us);
+    ssd.Add(node.load().ssd_read_bytes_per_us);
   }
   return {.prefill_us_per_token = prefill.Or(kUnmeasured.prefill_us_per_token),
           .step_us = step.Or(kUnmeasured.step_us),
-          .pull_bytes_per_us = pull.Or(kUnmeasured.pull_bytes_per_us)};
+          .pull_bytes_per_us = pull.Or(kUnmeasured.pull_bytes_per_us),
+          .ssd_read_bytes_per_us = ssd.Or(kUnmeasured.ssd_read_bytes_per_us)};
 }
 
 Rates RatesOf(const NodeView& node, const Rates& prior) {
   const NodeLoad& load = node.load();
   return {.prefill_us_per_token = Either(load.prefill_us_per_token, prior.prefill_us_per_token),
           .step_us = Either(load.step_us, prior.step_us),
-          .pull_bytes_per_us = Either(load.pull_bytes_per_us, prior.pull_bytes_per_us)};
+          .pull_bytes_per_us = Either(load.pull_bytes_per_us, prior.pull_bytes_per_us),
+          .ssd_read_bytes_per_us = Either(load.ssd_read_bytes_per_us, prior.ssd_read_bytes_per_us)};
 }
 
 PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const Holdings& holdings,
@@ -53,6 +56,15 @@ PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const
   prediction.local_blocks = std::min(holdings.local, usable);
   const int copied = prediction.local_blocks - std::min(holdings.local_hbm, usable);
   prediction.fetch_us = std::max(0, copied) * block.bytes / kLocalCopyBytesPerUs;
+
+  const int on_ssd = std::min(holdings.local_ssd, usable) - prediction.local_blocks;
+  if (on_ssd > 0) {
+    const double read_us = on_ssd * block.bytes / rates.ssd_read_bytes_per_us;
+    if (read_us < on_ssd * block.tokens * rates.prefill_us_per_token) {
+      prediction.local_blocks += on_ssd;
+      prediction.fetch_us += read_us;
+    }
+  }
 
   const int remote = std::min(holdings.anywhere, usable) - prediction.local_blocks;
   const double pull_us = kPullStartUs + remote * block.bytes / rates.pull_bytes_per_us;

@@ -22,12 +22,15 @@ struct Rates {
   double prefill_us_per_token = 0;
   double step_us = 0;
   double pull_bytes_per_us = 0;
+  double ssd_read_bytes_per_us = 0;
 };
 
 // Where nothing at all was measured: a small model on a CPU node. They only rank nodes until the
 // first requests have run.
-inline constexpr Rates kUnmeasured = {
-    .prefill_us_per_token = 1000, .step_us = 50'000, .pull_bytes_per_us = 1000};
+inline constexpr Rates kUnmeasured = {.prefill_us_per_token = 1000,
+                                      .step_us = 50'000,
+                                      .pull_bytes_per_us = 1000,
+                                      .ssd_read_bytes_per_us = 1000};
 
 // Copying from a node's own DRAM tier to its pages: one core's memcpy.
 inline constexpr double kLocalCopyBytesPerUs = 10'000;
@@ -42,8 +45,9 @@ Rates RatesOf(const NodeView& node, const Rates& prior);
 // How many leading blocks of the prompt are where, seen from one node.
 struct Holdings {
   int local_hbm = 0;
-  int local = 0;     // in any own tier; includes local_hbm
-  int anywhere = 0;  // on the node or elsewhere; includes local
+  int local = 0;      // in own memory; includes local_hbm
+  int local_ssd = 0;  // in any own tier; includes local, or is less where there is no SSD
+  int anywhere = 0;   // on the node or elsewhere; includes local
 };
 
 // Time to the first token and its parts.
@@ -58,7 +62,8 @@ struct PrefillPrediction {
   double total_us() const { return queue_us + fetch_us + compute_us; }
 };
 
-// A remote prefix is taken only if pulling it is predicted cheaper than computing it.
+// What is on the node's SSD, or on another node, is taken only if that is predicted cheaper than
+// computing it.
 // `tokens` > 0: length of what is prefilled, of which at least the last token is computed.
 PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const Holdings& holdings,
                                  int64_t tokens, const BlockShape& block, absl::Time now);

@@ -43,6 +43,22 @@ TEST_F(PredictTest, ComputesWhatIsDearerToPull) {
   EXPECT_EQ(prediction.compute_tokens, 144);
 }
 
+TEST_F(PredictTest, TheOwnSsdIsReadWhereThatBeatsComputing) {
+  const NodeView& node = Node(NodeRole::kPrefill, {});
+  // A block: 160 us to compute.
+  Rates rates = {.prefill_us_per_token = 10, .pull_bytes_per_us = 1, .ssd_read_bytes_per_us = 1e4};
+  const Holdings holdings = {.local_hbm = 2, .local = 2, .local_ssd = 6, .anywhere = 6};
+  PrefillPrediction prediction = PredictPrefill(node, rates, holdings, 160, kBlock, kNow);
+  EXPECT_EQ(prediction.local_blocks, 6);
+  EXPECT_EQ(prediction.fetch_us, 400) << "4 MB at 10 GB/s";
+  EXPECT_EQ(prediction.compute_tokens, 64);
+  rates.ssd_read_bytes_per_us = 5000;  // 200 us a block
+  prediction = PredictPrefill(node, rates, holdings, 160, kBlock, kNow);
+  EXPECT_EQ(prediction.local_blocks, 2);
+  EXPECT_EQ(prediction.fetch_us, 0);
+  EXPECT_EQ(prediction.compute_tokens, 128);
+}
+
 TEST_F(PredictTest, TheStartOfAPullDecidesForShortPrefixes) {
   const NodeView& node = Node(NodeRole::kPrefill, {});
   // A block: 100 us to pull, 160 us to compute; with 200 us to start, four blocks pay and three do

@@ -33,6 +33,7 @@ NodeLoad LoadOf(const v1::NodeLoad& load) {
           .prefill_us_per_token = load.prefill_us_per_token(),
           .step_us = load.step_us(),
           .pull_bytes_per_us = load.pull_bytes_per_us(),
+          .ssd_read_bytes_per_us = load.ssd_read_bytes_per_us(),
           .draining = load.draining()};
 }
 
