@@ -77,7 +77,9 @@ absl::Status ConfigureRdma(ucp_config_t* config, const UcxOptions& options) {
   // UCX 1.13.1 puts keepalive on an endpoint of UD beside RC, and aborts the process when such an
   // endpoint ends before its peer has answered: docs/decisions/0011-rdma-devices.md.
   RETURN_IF_ERROR(Modify(config, "KEEPALIVE_INTERVAL", "inf"));
-  // For each of UCX's RC transports, which have the drivers that this host has.
+  // Peers send no messages but a few to connect; UCX would keep 60 MB of buffers for more.
+  RETURN_IF_ERROR(Modify(config, "RC_RX_QUEUE_LEN", "512"));
+  RETURN_IF_ERROR(Modify(config, "UD_RX_QUEUE_LEN", "512"));
   return Modify(config, "RC_RETRY_COUNT", absl::StrCat(options.rdma_retries));
 }
 

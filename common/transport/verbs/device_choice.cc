@@ -79,7 +79,8 @@ std::optional<RefusedPort> UnusableDevice(const RdmaDevice& device) {
   if (!device.problem.empty()) {
     refused.reason = device.problem;
     refused.advice =
-        "install ibverbs-providers; in a container, give it the devices under /dev/infiniband";
+        "see dmesg; ibverbs-providers must be there, and in a container the devices of "
+        "/dev/infiniband";
     return refused;
   }
   if (!device.infiniband) {

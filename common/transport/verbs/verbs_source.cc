@@ -75,8 +75,9 @@ absl::StatusOr<RawPort> QueryPort(ibv_context* context, int number) {
 }
 
 absl::StatusOr<std::vector<RawGid>> QueryGids(ibv_context* context) {
-  // More than any device has; what does not fit would fail the call.
-  std::vector<ibv_gid_entry> entries(4096);
+  // Fewer than a device has would fail the call, and so would 64 KiB, which no length of an
+  // attribute can say.
+  std::vector<ibv_gid_entry> entries(65535 / sizeof(ibv_gid_entry));
   const ssize_t count = ibv_query_gid_table(context, entries.data(), entries.size(), 0);
   if (count < 0) {
     return absl::UnavailableError(
