@@ -69,6 +69,7 @@ void SlotQueue::Read(int32_t slot, const BlockKey& key, std::span<std::byte> pag
   op->slot = slot;
   op->identity.key = key;
   op->page = page;
+  op->deadline = deadline;
   op->done = std::move(done);
   if (deadline != absl::InfiniteFuture()) {
     op->timer_ = loop_->PostAt(deadline, [self = shared_from_this(), op] {

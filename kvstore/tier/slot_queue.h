@@ -31,6 +31,7 @@ struct SlotOp {
   BlockIdentity identity;     // of the block: to be written, or held
   BlockRecord record;         // of a write
   std::span<std::byte> page;  // a write's is not changed
+  absl::Time deadline = absl::InfiniteFuture();
   BlockStore::Done done;
 
   // True for the first who asks: that one ends the op. Thread-safe.

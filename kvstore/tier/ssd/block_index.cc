@@ -76,6 +76,7 @@ rocksdb::Options BlockIndex::MakeOptions() const {
   options.compression = rocksdb::kNoCompression;
   options.info_log_level = rocksdb::WARN_LEVEL;
   options.keep_log_file_num = 2;
+  options.max_bgerror_resume_count = 0;  // see Apply
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   // Scans, and no look-ups: a cache would hold nothing of use.
@@ -153,7 +154,7 @@ absl::Status BlockIndex::Drop() {
 }
 
 absl::Status BlockIndex::Apply(const std::vector<Change>& changes) {
-  if (db_ == nullptr) return absl::UnavailableError("the index is closed");
+  if (db_ == nullptr) RETURN_IF_ERROR(Reopen());
   rocksdb::WriteBatch batch;
   for (const Change& change : changes) {
     const std::string record = KeyOf(kRecord, change.slot);
@@ -165,12 +166,23 @@ absl::Status BlockIndex::Apply(const std::vector<Change>& changes) {
     if (change.record.has_value()) batch.Put(record, *change.record);
     if (change.heat.has_value()) batch.Put(heat, Encode(*change.heat));
   }
-  rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), &batch);
-  if (!status.ok() && db_->Resume().ok()) status = db_->Write(rocksdb::WriteOptions(), &batch);
+  const rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), &batch);
+  // It takes no more writes after this. Not Resume: in Debian's build, which has its assertions on,
+  // that ends the process where it was the log that failed.
+  if (!status.ok()) db_.reset();
   return Translate(status);
 }
 
+absl::Status BlockIndex::Reopen() {
+  const absl::Status status = OpenDatabase();
+  if (!absl::IsDataLoss(status)) return status;
+  LOG(ERROR) << "SSD tier: the index is damaged after failed writes (" << Message(status)
+             << "): it is dropped";
+  return Drop();
+}
+
 absl::Status BlockIndex::Scan(const See& see, const std::function<bool()>& stop) {
+  if (db_ == nullptr) RETURN_IF_ERROR(Reopen());
   rocksdb::ReadOptions options;
   options.readahead_size = 4 << 20;
   options.verify_checksums = true;

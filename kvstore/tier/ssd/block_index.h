@@ -68,13 +68,14 @@ class BlockIndex {
   BlockIndex(std::string directory, Superblock superblock, rocksdb::Env* env);
   rocksdb::Options MakeOptions() const;
   absl::Status OpenDatabase();
+  absl::Status Reopen();
   absl::Status CheckSuperblock();
 
   const std::string directory_;
   const Superblock superblock_;
   rocksdb::Env* const env_;
   const std::shared_ptr<rocksdb::Statistics> statistics_;
-  std::unique_ptr<rocksdb::DB> db_;
+  std::unique_ptr<rocksdb::DB> db_;  // null after a failed write
   bool dropped_ = false;
   uint64_t undecodable_ = 0;
 };

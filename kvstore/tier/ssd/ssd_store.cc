@@ -68,6 +68,7 @@ class SsdStore::Device : public SlotDevice {
 
   absl::StatusOr<std::string> Open(const SsdStoreOptions& options, int slots) {
     RETURN_IF_ERROR(MakeDirectory(options.directory));
+    RETURN_IF_ERROR(MakeDirectory(options.directory + "/index"));
     // First: it has the lock, and knows whether the file is of this layout.
     ASSIGN_OR_RETURN(
         std::unique_ptr<BlockIndex> index,
@@ -194,20 +195,23 @@ absl::StatusOr<std::unique_ptr<SsdStore>> SsdStore::Open(const SsdStoreOptions& 
                                                          EventLoop* loop) {
   RETURN_IF_ERROR(CheckOptions(options));
   const auto slots = static_cast<int>(options.capacity_bytes / options.layout.page_bytes());
-  std::unique_ptr<SsdStore> store(new SsdStore(options, slots, loop));
-  ASSIGN_OR_RETURN(store->io_name_, store->device_->Open(options, slots));
+  auto device = std::make_shared<Device>(options.layout, loop);
+  ASSIGN_OR_RETURN(const std::string io_name, device->Open(options, slots));
   LOG(INFO) << "SSD tier: " << slots << " slots of " << options.layout.page_bytes() << " bytes in "
-            << options.directory << " (" << store->io_name_ << ")";
-  return store;
+            << options.directory << " (" << io_name << ")";
+  auto queue = SlotQueue::Make({options.layout, slots, options.max_reads, options.max_writes}, loop,
+                               device.get());
+  device->Attach(queue);
+  return std::unique_ptr<SsdStore>(
+      new SsdStore(loop, std::move(device), std::move(queue), io_name));
 }
 
-SsdStore::SsdStore(const SsdStoreOptions& options, int slots, EventLoop* loop)
+SsdStore::SsdStore(EventLoop* loop, std::shared_ptr<Device> device,
+                   std::shared_ptr<SlotQueue> queue, std::string io_name)
     : loop_(loop),
-      device_(std::make_shared<Device>(options.layout, loop)),
-      queue_(SlotQueue::Make({options.layout, slots, options.max_reads, options.max_writes}, loop,
-                             device_.get())) {
-  device_->Attach(queue_);
-}
+      device_(std::move(device)),
+      queue_(std::move(queue)),
+      io_name_(std::move(io_name)) {}
 
 SsdStore::~SsdStore() {
   queue_->Close();

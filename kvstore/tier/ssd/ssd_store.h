@@ -82,12 +82,13 @@ class SsdStore : public PersistentBlockStore {
  private:
   class Device;
 
-  SsdStore(const SsdStoreOptions& options, int slots, EventLoop* loop);
+  SsdStore(EventLoop* loop, std::shared_ptr<Device> device, std::shared_ptr<SlotQueue> queue,
+           std::string io_name);
 
   EventLoop* const loop_;
   const std::shared_ptr<Device> device_;
   const std::shared_ptr<SlotQueue> queue_;
-  std::string io_name_;
+  const std::string io_name_;
 };
 
 }  // namespace tarn::kvstore
