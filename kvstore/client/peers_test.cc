@@ -79,13 +79,21 @@ class Answerer {
       : name_(name),
         transport_(fabric, loop),
         memory_(*transport_.Allocate(4096)),
-        service_(&loop, {transport_.Address(), {memory_->descriptor()}}) {
+        service_(&loop,
+                 [this](const BlockKey& key, absl::Time, const NodePool::StageDone& done) {
+                   staged_.push_back(key);
+                   if (key.bytes[0] == 0) return done(absl::NotFoundError("it has gone"));
+                   done(NodePool::StagedBlock{Tier::kDram, {3, key.bytes[0] * 4096u, 7}});
+                 },
+                 {transport_.Address(), {memory_->descriptor()}}) {
     auto server = RpcServer::Start({.listen = listen}, {&service_});
     CHECK(server.ok()) << server.status();
     rpc_ = std::move(*server);
     RunOn(loop, [this] { service_.SetSelf(InfoOf(name_)); });
   }
   std::string worker() const { return transport_.Address(); }
+  // Asked for, in order; on the loop.
+  const std::vector<BlockKey>& staged() const { return staged_; }
   BlockSource source() const {
     return {NodeId(name_), Incarnation(1), rpc_->address(), Tier::kHbm, {}};
   }
@@ -94,6 +102,7 @@ class Answerer {
   const std::string name_;
   LoopbackTransport transport_;
   std::unique_ptr<RegisteredMemory> memory_;
+  std::vector<BlockKey> staged_;
   PoolService service_;
   std::unique_ptr<RpcServer> rpc_;
 };
@@ -217,6 +226,49 @@ TEST_F(PeersTest, ASilentPeerIsGivenUpAtTheDeadline) {
         << "what comes late is not kept";
   }
   EXPECT_EQ(Stats().connected, 0u);
+}
+
+TEST_F(PeersTest, BlocksAreStagedByTheirOwnerAndEachHasItsAnswer) {
+  Answerer a("a", fabric_, loop_);
+  constexpr int kBlocks = kMaxStageKeys + 10;  // more than one call takes
+  std::vector<absl::StatusOr<BlockAddress>> answers(kBlocks, absl::UnknownError("none"));
+  std::promise<void> all;
+  int left = kBlocks;
+  RunOn(loop_, [&] {
+    for (int i = 0; i < kBlocks; ++i) {
+      BlockKey key;
+      key.bytes[0] = static_cast<uint8_t>(i);
+      peers_->Stage(a.source(), key, loop_.Now() + kLimit,
+                    [&, i](absl::StatusOr<BlockAddress> answer) {
+                      answers[i] = std::move(answer);
+                      if (--left == 0) all.set_value();
+                    });
+    }
+  });
+  all.get_future().get();
+  for (int i = 0; i < kBlocks; ++i) {
+    SCOPED_TRACE(i);
+    if (i % 256 == 0) {
+      EXPECT_TRUE(absl::IsNotFound(answers[i].status())) << answers[i].status();
+    } else {
+      ASSERT_TRUE(answers[i].ok()) << answers[i].status();
+      EXPECT_EQ(*answers[i], (BlockAddress{3, i % 256 * 4096u, 7}));
+    }
+  }
+  RunOn(loop_, [&] { EXPECT_EQ(a.staged().size(), static_cast<size_t>(kBlocks)); });
+}
+
+TEST_F(PeersTest, ANodeThatIsGoneStagesNothing) {
+  auto a = std::make_unique<Answerer>("a", fabric_, loop_);
+  BlockSource source = a->source();
+  a.reset();
+  std::promise<absl::StatusOr<BlockAddress>> answer;
+  RunOn(loop_, [&] {
+    peers_->Stage(source, BlockKey{}, loop_.Now() + absl::Milliseconds(500),
+                  [&](absl::StatusOr<BlockAddress> at) { answer.set_value(std::move(at)); });
+  });
+  absl::Status status = answer.get_future().get().status();
+  EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) << status;
 }
 
 }  // namespace

@@ -155,7 +155,11 @@ absl::Status PoolNodeImpl::Build() {
   ASSIGN_OR_RETURN(pool_,
                    NodePool::Create(pool, &loop_, transport_.get(), peers_.get(), std::move(ssd)));
   pool_service_ = std::make_unique<PoolService>(
-      &loop_, pool_.get(), PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
+      &loop_,
+      [pool = pool_.get()](const BlockKey& key, absl::Time deadline, NodePool::StageDone done) {
+        pool->Stage(key, deadline, std::move(done));
+      },
+      PeerAddress{transport_->Address(), pool_->RegionDescriptors()});
   synced_ = &registry_->AddGauge("tarn_kv_directories_synced",
                                  "Directories that have this node's whole inventory.");
   LOG(INFO) << options_.node_id << ": " << pool.hbm_pages << " pages and " << pool.dram_pages

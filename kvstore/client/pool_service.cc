@@ -44,8 +44,8 @@ class Staging {
 
 }  // namespace
 
-PoolService::PoolService(EventLoop* loop, NodePool* pool, PeerAddress address)
-    : loop_(loop), pool_(pool), address_(std::move(address)) {}
+PoolService::PoolService(EventLoop* loop, StageBlock stage, PeerAddress address)
+    : loop_(loop), stage_(std::move(stage)), address_(std::move(address)) {}
 
 grpc::ServerUnaryReactor* PoolService::Stage(grpc::CallbackServerContext* context,
                                              const v1::StageRequest* request,
@@ -73,10 +73,9 @@ void PoolService::StartStaging(const v1::StageRequest& request,
   absl::Time deadline = loop_->Now() + absl::Milliseconds(request.timeout_ms());
   auto staging = std::make_shared<Staging>(request.keys_size(), std::move(reply));
   for (size_t i = 0; i < keys.size(); ++i) {
-    pool_->Stage(keys[i], deadline,
-                 [staging, i](const absl::StatusOr<NodePool::StagedBlock>& block) {
-                   staging->Set(static_cast<int>(i), block);
-                 });
+    stage_(keys[i], deadline, [staging, i](const absl::StatusOr<NodePool::StagedBlock>& block) {
+      staging->Set(static_cast<int>(i), block);
+    });
   }
 }
 

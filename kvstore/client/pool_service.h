@@ -5,6 +5,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -18,8 +19,12 @@ namespace tarn::kvstore {
 
 class PoolService : public v1::Pool::CallbackService {
  public:
-  // `loop` and `pool` outlive the RPC server, this object too.
-  PoolService(EventLoop* loop, NodePool* pool, PeerAddress address);
+  // Brings a block into memory and says where: NodePool::Stage.
+  using StageBlock =
+      std::function<void(const BlockKey& key, absl::Time deadline, NodePool::StageDone done)>;
+
+  // `loop` outlives the RPC server, this object too. `stage` is called on it.
+  PoolService(EventLoop* loop, StageBlock stage, PeerAddress address);
 
   // Who this node is; loop-only. Before that handshakes are answered with UNAVAILABLE.
   void SetSelf(v1::NodeInfo self) { self_ = std::move(self); }
@@ -37,7 +42,7 @@ class PoolService : public v1::Pool::CallbackService {
   void StartStaging(const v1::StageRequest& request, UnaryReply<v1::StageResponse> reply);
 
   EventLoop* const loop_;
-  NodePool* const pool_;
+  const StageBlock stage_;
   const PeerAddress address_;
   v1::NodeInfo self_;  // loop only
 };
