@@ -32,6 +32,7 @@ std::unique_ptr<CacheTier> CacheTier::OnDevice(Tier tier, const BlockLayout& lay
   std::unique_ptr<CacheTier> made(
       new CacheTier(tier, layout, std::move(store), std::move(table), loop, std::move(listener)));
   made->device_ = raw;
+  made->recovering_ = true;
   made->percent_ = 0;
   return made;
 }
@@ -64,6 +65,7 @@ void CacheTier::Recover(Done done) {
 void CacheTier::OnRecovered(const Done& done, const absl::Status& status) {
   // Also where the device is of no use: writes will say so.
   table_.FinishRestore();
+  recovering_ = false;
   percent_ = 100;
   done(status);
 }
@@ -79,7 +81,7 @@ void CacheTier::Restore(const PersistentBlockStore::Recovered& block) {
 // Copies.
 
 bool CacheTier::Put(const BlockRecord& record, std::span<const std::byte> page, Done done) {
-  if (Has(record.key) || arriving_.contains(record.key)) return false;
+  if (recovering_ || Has(record.key) || arriving_.contains(record.key)) return false;
   std::optional<int32_t> slot = TryTake(loop_->Now());
   if (!slot.has_value()) return false;
   arriving_.insert(record.key);

@@ -121,6 +121,7 @@ class CacheTier {
   BlockTable table_;
   PoolObserver* observer_ = nullptr;
   absl::flat_hash_set<BlockKey> arriving_;
+  bool recovering_ = false;
   double percent_ = 100;
   uint64_t evictions_ = 0, drops_ = 0;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

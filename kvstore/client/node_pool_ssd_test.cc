@@ -95,6 +95,18 @@ TEST_F(NodePoolSsdTest, BlocksOutliveThePool) {
   ExpectContent(*results[0], 3);
 }
 
+TEST_F(NodePoolSsdTest, NothingIsWrittenWhileTheIndexIsRead) {
+  NodeWithBlocksOnSsd("a", 8).reset();
+  auto node = Start("a", 4, 0, Ssd());
+  node->Cache(20);
+  loop_.RunUntilIdle();
+  EXPECT_EQ(node->ssd().size(), 8u) << "no restored block had to go for it";
+  EXPECT_FALSE(node->ssd().contains(Key(20)));
+  node->Cache(21);
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(node->ssd().contains(Key(21)));
+}
+
 TEST_F(NodePoolSsdTest, OtherNodesHaveBlocksStaged) {
   auto a = NodeWithBlocksOnSsd("a", 6), b = Start("b", 4);
   {
