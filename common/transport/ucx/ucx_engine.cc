@@ -77,9 +77,15 @@ absl::Status ConfigureRdma(ucp_config_t* config, const UcxOptions& options) {
   // UCX 1.13.1 puts keepalive on an endpoint of UD beside RC, and aborts the process when such an
   // endpoint ends before its peer has answered: docs/decisions/0011-rdma-devices.md.
   RETURN_IF_ERROR(Modify(config, "KEEPALIVE_INTERVAL", "inf"));
+  // It believes that the NIC tells the kind of a packet as Mellanox' do, and with all others drops
+  // what comes to an IPv4 address. Without the check a message may reach a process that it is not
+  // for, after an address has moved; a region's guard shows that.
+  RETURN_IF_ERROR(Modify(config, "UD_ETH_DGID_CHECK", "n"));
   // Peers send no messages but a few to connect; UCX would keep 60 MB of buffers for more.
   RETURN_IF_ERROR(Modify(config, "RC_RX_QUEUE_LEN", "512"));
   RETURN_IF_ERROR(Modify(config, "UD_RX_QUEUE_LEN", "512"));
+  const int64_t timeout = absl::ToInt64Milliseconds(options.rdma_timeout);
+  RETURN_IF_ERROR(Modify(config, "RC_TIMEOUT", absl::StrCat(timeout, "ms")));
   return Modify(config, "RC_RETRY_COUNT", absl::StrCat(options.rdma_retries));
 }
 
@@ -87,7 +93,9 @@ absl::Status Configure(ucp_config_t* config, const UcxOptions& options) {
   if (!options.tls.empty()) RETURN_IF_ERROR(Modify(config, "TLS", options.tls));
   if (!options.devices.empty()) RETURN_IF_ERROR(Modify(config, "NET_DEVICES", options.devices));
   // Without this UCX does not use shared memory on endpoints that report the loss of a peer.
-  RETURN_IF_ERROR(Modify(config, "MM_ERROR_HANDLING", "y"));
+  if (SharedMemoryKinds::FromTls(options.tls).any()) {
+    RETURN_IF_ERROR(Modify(config, "MM_ERROR_HANDLING", "y"));
+  }
   RETURN_IF_ERROR(ConfigureRdma(config, options));
   // All but the heap, whose memory is not zeroed.
   return Modify(config, "ALLOC_PRIO", "md:sysv,md:posix,huge,thp,md:*,mmap");

@@ -32,8 +32,9 @@ struct UcxOptions {
   // How often it is looked whether an idle peer on this host lives. A peer over RDMA is not asked:
   // a read from one that is dead ends with UNAVAILABLE.
   absl::Duration keepalive = absl::Seconds(1);
-  // How often RDMA sends again what is not answered within a second; then the peer is lost. Not 7,
-  // which some drivers take for ever.
+  // RDMA sends again what is not answered in this time, and so often; then the peer is lost. NICs
+  // round the time up, up to four times. Not 7 retries, which some drivers take for no end.
+  absl::Duration rdma_timeout = absl::Milliseconds(500);
   int rdma_retries = 4;
   // UCX's warnings on stderr, which name what its status codes do not. Of the whole process.
   bool verbose = false;

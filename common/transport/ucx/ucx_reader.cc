@@ -93,7 +93,10 @@ bool UcxReader::Work() {
 
 void UcxReader::Queue(TransferId id, Transfer& transfer) {
   if (std::exchange(transfer.queued, true)) return;
-  queue_.push_back(id);
+  // What has its reads behind it goes first: else no batch would end over a network before all that
+  // came after it have begun.
+  const bool reads_left = transfer.next_op < transfer.statuses.size();
+  reads_left ? queue_.push_back(id) : queue_.push_front(id);
 }
 
 // One step, then to the end of the queue: a long batch does not hold up a short one.
@@ -111,6 +114,9 @@ void UcxReader::Advance(TransferId id, Transfer& transfer) {
     if (transfer.in_flight == 0) Finish(id);
     return;
   }
+  const bool all_started =
+      transfer.next_op == transfer.statuses.size() && transfer.next_guard == transfer.guards.size();
+  if (all_started && transfer.in_flight > 0) return;  // Complete queues it again.
   Queue(id, transfer);
 }
 
