@@ -55,6 +55,9 @@ struct NodeMatch {
 
 struct BlockIndexOptions {
   size_t max_bytes = size_t{1} << 30;  // at least 4 MiB, at most 16 GiB
+  // Of the hash. Another one for each index that is filled by walking another (see KeyTable); a
+  // secret one where keys may be forged. Directories and subscribers draw one in place of 0.
+  uint64_t seed = 0;
 };
 
 struct BlockIndexStats {

@@ -12,10 +12,13 @@
 // order of that range, one old piece each some hundred insertions (below a millisecond), and uses
 // each old one again as a new one. So there is no long pause and no second table.
 //
-// A key that hashes into a crowd can be refused; keys are uniform unless somebody forges them.
+// A key that hashes into a crowd can be refused. Keys are uniform unless somebody forges them, for
+// which he would need the seed, or unless they come in the order of another table's Walk with the
+// same seed: those crowd into one piece after the other.
 // Thread-compatible: const calls may overlap. References are good until the next Insert.
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -66,7 +69,7 @@ class KeyTable {
   };
 
   // `pool` outlives the table.
-  explicit KeyTable(PiecePool* pool) : pool_(pool) {}
+  KeyTable(PiecePool* pool, uint64_t seed) : pool_(pool), seed_(Spread(seed)) {}
 
   Home Locate(const BlockKey& key) const { return HomeOf(Hash(FromBytes(key))); }
   static void PrefetchForWrite(const Home& home) {
@@ -116,10 +119,17 @@ class KeyTable {
     std::memcpy(&words, key.bytes.data(), sizeof(words));
     return words;
   }
-  // Keys are uniform already, except in tests; folding a product is as cheap as trusting them.
-  static uint64_t Hash(const Key& key) {
-    auto product = static_cast<unsigned __int128>(key.low ^ 0x9E3779B97F4A7C15) *
-                   (key.high ^ 0xD1B54A32D192ED03);
+  // Neighbouring seeds must give hashes that have nothing to do with each other (splitmix64).
+  static uint64_t Spread(uint64_t seed) {
+    seed += 0x9E3779B97F4A7C15;
+    seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9;
+    seed = (seed ^ seed >> 27) * 0x94D049BB133111EB;
+    return seed ^ seed >> 31;
+  }
+  // The halves of the product of both halves, folded: few instructions, and every bit counts.
+  uint64_t Hash(const Key& key) const {
+    auto product = static_cast<unsigned __int128>(key.low ^ 0x9E3779B97F4A7C15 ^ seed_) *
+                   (key.high ^ 0xD1B54A32D192ED03 ^ std::rotl(seed_, 32));
     return static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
   }
   static size_t Share(uint64_t hash, size_t parts) {
@@ -166,13 +176,14 @@ class KeyTable {
   void MovePiece(Lost lost);
   void FinishGrowing();
   bool TakePiece(std::vector<Piece>& to);
-  static Ref Place(const Key& key, const Home& home);
-  static bool Displace(const Home& home);
-  static void MoveEntry(std::byte* piece, uint32_t from, int from_at, uint32_t to, int to_at);
+  Ref Place(const Key& key, const Home& home);
+  bool Displace(const Home& home);
+  void MoveEntry(std::byte* piece, uint32_t from, int from_at, uint32_t to, int to_at);
   // The part of the hash range that ends with the piece of `cursor`, last value included.
   uint64_t EndOfPart(uint64_t cursor) const;
 
   PiecePool* pool_;
+  uint64_t seed_;
   std::vector<Piece> pieces_;
   size_t size_ = 0;
   // While growing: the first `moved_` pieces have gone over into next_.
