@@ -18,7 +18,6 @@
 // Thread-compatible: const calls may overlap. References are good until the next Insert.
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -126,11 +125,14 @@ class KeyTable {
     seed = (seed ^ seed >> 27) * 0x94D049BB133111EB;
     return seed ^ seed >> 31;
   }
-  // The halves of the product of both halves, folded: few instructions, and every bit counts.
-  uint64_t Hash(const Key& key) const {
-    auto product = static_cast<unsigned __int128>(key.low ^ 0x9E3779B97F4A7C15 ^ seed_) *
-                   (key.high ^ 0xD1B54A32D192ED03 ^ std::rotl(seed_, 32));
+  static uint64_t Fold(uint64_t a, uint64_t b) {
+    auto product = static_cast<unsigned __int128>(a) * b;
     return static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+  }
+  // Twice, so that keys which differ in one byte have nothing in common either.
+  uint64_t Hash(const Key& key) const {
+    uint64_t both = Fold(key.low ^ seed_, key.high ^ 0xD1B54A32D192ED03);
+    return Fold(both ^ 0x9E3779B97F4A7C15, seed_ | 1);
   }
   static size_t Share(uint64_t hash, size_t parts) {
     return static_cast<size_t>((static_cast<unsigned __int128>(hash) * parts) >> 64);
