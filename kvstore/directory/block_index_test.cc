@@ -454,7 +454,7 @@ TEST(BlockIndexTest, MemoryIsFlatOverTenMillionInsertionsAndRemovals) {
   EXPECT_EQ(index.Stats().places, 3 * kLive);
   EXPECT_EQ(index.Stats().refused, 0u);
   EXPECT_LE(index.Stats().bytes, settled + kMiB);
-  EXPECT_LT(index.Stats().bytes / index.Stats().places, 45u);
+  EXPECT_LT(index.Stats().bytes / index.Stats().places, 48u);
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // Metadata through the whole path of a directory in process: gRPC client, loopback socket, parsing,
-// index, answer; by 128 keys. Processor time of all threads, client's included, so "keys_per_cpu_s"
-// is what one core does. And what a snapshot of two million blocks costs its node.
+// index, answer; by 128 keys. Processor time of all threads, client's included: "keys_per_cpu_s" is
+// what one core does for both sides. "floor_ratio" is that time over the time of a call with no
+// keys, or a message with none, in turns in the same run; "loop_keys_per_s" counts the directory's
+// loop alone, which all of its work passes. And what a snapshot of two million blocks costs its
+// node.
 
 #include <benchmark/benchmark.h>
 #include <glog/logging.h>
@@ -66,6 +69,11 @@ class Directory {
   }
   std::string address() const { return rpc_->address(); }
   EventLoop& loop() { return loop_; }
+  double LoopSeconds() {
+    double seconds = 0;
+    RunOn(loop_, [&] { seconds = CpuSeconds(CLOCK_THREAD_CPUTIME_ID); });
+    return seconds;
+  }
   DirectoryStats Stats() {
     DirectoryStats stats;
     RunOn(loop_, [&] { stats = service_->Stats(); });
@@ -97,6 +105,8 @@ class Stream {
     v1::InventoryUpdate update;
     update.set_sequence(++sequence_);
     SetBlocks(batch, &update);
+    // Without blocks it would not be acknowledged.
+    if (batch.adds.empty()) update.add_removes()->MergeFrom(ToInventoryRemove(BlockOf(0)));
     CHECK(stream_->Write(update));
     if (sequence_ - acknowledged_ > 32) Receive();
   }
@@ -121,17 +131,27 @@ void BM_Publish(benchmark::State& state) {
   Directory directory;
   Stream stream(directory.address());
   uint64_t next = 0;
-  double cpu = CpuSeconds();
+  constexpr int kTurn = 200;
+  double with_keys = 0, without = 0, loop = 0;
+  stream.Send({});
   for (auto _ : state) {
-    std::vector<InventoryChange> adds;
-    for (size_t i = 0; i < kBatch; ++i) adds.push_back(BlockOf(next++));
-    stream.Send(std::move(adds));
+    for (bool full : {true, false}) {
+      double cpu = CpuSeconds(), loop_cpu = directory.LoopSeconds();
+      for (int message = 0; message < kTurn; ++message) {
+        std::vector<InventoryChange> adds;
+        for (size_t i = 0; full && i < kBatch; ++i) adds.push_back(BlockOf(next++));
+        stream.Send(std::move(adds));
+      }
+      stream.Flush();
+      (full ? with_keys : without) += CpuSeconds() - cpu;
+      if (full) loop += directory.LoopSeconds() - loop_cpu;
+    }
   }
-  stream.Flush();
-  cpu = CpuSeconds() - cpu;
-  state.counters["keys_per_cpu_s"] = static_cast<double>(next) / cpu;
+  state.counters["keys_per_cpu_s"] = static_cast<double>(next) / with_keys;
+  state.counters["loop_keys_per_s"] = static_cast<double>(next) / loop;
+  state.counters["floor_ratio"] = with_keys / without;
 }
-BENCHMARK(BM_Publish)->Iterations(8000)->UseRealTime();
+BENCHMARK(BM_Publish)->Iterations(40)->UseRealTime();
 
 void BM_Lookup(benchmark::State& state) {
   Directory directory;
@@ -146,24 +166,33 @@ void BM_Lookup(benchmark::State& state) {
     stream.Flush();
     auto stub = v1::Directory::NewStub(MakeChannel(directory.address()));
     uint64_t asked = 0, prompt = 0;
-    double cpu = CpuSeconds();
+    constexpr int kTurn = 200;
+    double with_keys = 0, without = 0, loop = 0;
     for (auto _ : state) {
-      prompt = (prompt + 4093) % (kBlocks / kBatch);
-      v1::MatchRequest request;
-      for (size_t i = 0; i < kBatch; ++i) {
-        request.add_keys(KeyOf(prompt * kBatch + i).ToBytes());
+      for (bool full : {true, false}) {
+        double cpu = CpuSeconds(), loop_cpu = directory.LoopSeconds();
+        for (int call = 0; call < kTurn; ++call) {
+          prompt = (prompt + 4093) % (kBlocks / kBatch);
+          v1::MatchRequest request;
+          for (size_t i = 0; full && i < kBatch; ++i) {
+            request.add_keys(KeyOf(prompt * kBatch + i).ToBytes());
+          }
+          grpc::ClientContext context;
+          v1::MatchResponse response;
+          CHECK(stub->Match(&context, request, &response).ok());
+          if (full) CHECK_EQ(response.nodes(0).blocks(), kBatch);
+          asked += full ? kBatch : 0;
+        }
+        (full ? with_keys : without) += CpuSeconds() - cpu;
+        if (full) loop += directory.LoopSeconds() - loop_cpu;
       }
-      grpc::ClientContext context;
-      v1::MatchResponse response;
-      CHECK(stub->Match(&context, request, &response).ok());
-      CHECK_EQ(response.nodes(0).blocks(), kBatch);
-      asked += kBatch;
     }
-    cpu = CpuSeconds() - cpu;
-    state.counters["keys_per_cpu_s"] = static_cast<double>(asked) / cpu;
+    state.counters["keys_per_cpu_s"] = static_cast<double>(asked) / with_keys;
+    state.counters["loop_keys_per_s"] = static_cast<double>(asked) / loop;
+    state.counters["floor_ratio"] = with_keys / without;
   }
 }
-BENCHMARK(BM_Lookup)->Iterations(8000)->UseRealTime();
+BENCHMARK(BM_Lookup)->Iterations(20)->UseRealTime();
 
 // From connecting to the directory's last acknowledgement, and then to a subscriber that has all of
 // it. The node's loop is asked every millisecond: "worst_task_ms" is its longest task in processor

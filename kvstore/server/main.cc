@@ -47,7 +47,7 @@ void Bind(CommandLine& cli, Config& config) {
   cli.AddBytes("--dram", config.dram_bytes,
                "Memory for blocks, allocated when the first node joins and its model is known");
   cli.AddBytes("--index", config.index_bytes,
-               "Memory for the index of who holds which block, 32 to 41 bytes a block; what is "
+               "Memory for the index of who holds which block, 32 to 44 bytes a block; what is "
                "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,
