@@ -25,7 +25,7 @@ bool IsWide(const BlockAddress& address) {
 
 BlockIndex::BlockIndex(const BlockIndexOptions& options)
     : pool_(std::make_unique<PiecePool>(std::max(options.max_bytes, kLeastBytes))),
-      table_(pool_.get()),
+      table_(pool_.get(), options.seed),
       lists_(pool_.get()),
       lives_(1) {}
 

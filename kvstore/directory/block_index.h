@@ -6,11 +6,11 @@
 // Pure: apply updates, ask questions. Const calls may overlap, others not; no call takes longer
 // than about a millisecond, however much is known. Movable.
 //
-// Memory: a hard limit in bytes. A block in one place takes 32 bytes when full (29 to 41 else); a
-// second place 32 more, further ones 12 to 24 each. When full, new places are refused and counted,
-// and what is there stays: nodes evict and announce it, which makes room, while dropping the
-// oldest would cost every entry an age and forget the blocks that are hit most. A refused block is
-// a missed hit until its node publishes it again.
+// Memory: a hard limit in bytes. A block in one place takes 32 bytes when full, and 35 to 44 while
+// there is room to grow; a second place takes 32 more, further ones 12 to 24 each. When full, new
+// places are refused and counted, and what is there stays: nodes evict and announce it, which makes
+// room, while dropping the oldest would cost every entry an age and forget the blocks that are hit
+// most. A refused block is a missed hit until its node publishes it again.
 //
 // Keys are kept whole. An address that is not a multiple of 4 KiB below 16 TiB, in one of 256
 // regions, with an epoch below 2^32, is kept whole as well, in a side table of 160 bytes an entry:
@@ -55,6 +55,9 @@ struct NodeMatch {
 
 struct BlockIndexOptions {
   size_t max_bytes = size_t{1} << 30;  // at least 4 MiB, at most 16 GiB
+  // Of the hash. Another one for each index that is filled by walking another (see KeyTable); a
+  // secret one where keys may be forged. Directories and subscribers draw one in place of 0.
+  uint64_t seed = 0;
 };
 
 struct BlockIndexStats {

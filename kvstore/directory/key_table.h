@@ -6,13 +6,15 @@
 // lie apart. Each key may lie in two lines of one piece of 512 KiB (cuckoo hashing with buckets:
 // Dietzfelbinger and Weidling 2007; three keys a line fill to 95%), so a look-up reads one or two
 // lines, and only one where nothing spilled over. 29.3 bytes a key, and 0.91 of the room is used:
-// 32.2 bytes when full, up to 41 just after growing.
+// 32.2 bytes when full; 35 before growing, up to 44 just after, while there is memory to grow into.
 //
 // Growth: pieces partition the hash range. A growing table fills 5/4 as many new pieces in the
 // order of that range, one old piece each some hundred insertions (below a millisecond), and uses
 // each old one again as a new one. So there is no long pause and no second table.
 //
-// A key that hashes into a crowd can be refused; keys are uniform unless somebody forges them.
+// A key that hashes into a crowd can be refused. Keys are uniform unless somebody forges them, for
+// which he would need the seed, or unless they come in the order of another table's Walk with the
+// same seed: those crowd into one piece after the other.
 // Thread-compatible: const calls may overlap. References are good until the next Insert.
 
 #include <array>
@@ -66,7 +68,7 @@ class KeyTable {
   };
 
   // `pool` outlives the table.
-  explicit KeyTable(PiecePool* pool) : pool_(pool) {}
+  KeyTable(PiecePool* pool, uint64_t seed) : pool_(pool), seed_(Spread(seed)) {}
 
   Home Locate(const BlockKey& key) const { return HomeOf(Hash(FromBytes(key))); }
   static void PrefetchForWrite(const Home& home) {
@@ -104,8 +106,8 @@ class KeyTable {
   static constexpr uint32_t kLines = PiecePool::kPieceBytes / (sizeof(Line) + 3 * sizeof(Spot));
   static constexpr size_t kSlots = size_t{kLines} * kLineKeys;
   // A piece's fill varies by 1% (its 16,000 keys are a random number), so 0.91 leaves most room for
-  // a short search at 0.95.
-  static constexpr double kGrowLoad = 0.88;
+  // a short search at 0.95. While there is memory to grow into, insertions are to be cheap instead.
+  static constexpr double kGrowLoad = 0.84;
   static constexpr double kFullLoad = 0.91;
   static constexpr size_t kInsertsPerPiece = 256;
   // Growing by less than this share is not worth moving everything.
@@ -116,11 +118,21 @@ class KeyTable {
     std::memcpy(&words, key.bytes.data(), sizeof(words));
     return words;
   }
-  // Keys are uniform already, except in tests; folding a product is as cheap as trusting them.
-  static uint64_t Hash(const Key& key) {
-    auto product = static_cast<unsigned __int128>(key.low ^ 0x9E3779B97F4A7C15) *
-                   (key.high ^ 0xD1B54A32D192ED03);
+  // Neighbouring seeds must give hashes that have nothing to do with each other (splitmix64).
+  static uint64_t Spread(uint64_t seed) {
+    seed += 0x9E3779B97F4A7C15;
+    seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9;
+    seed = (seed ^ seed >> 27) * 0x94D049BB133111EB;
+    return seed ^ seed >> 31;
+  }
+  static uint64_t Fold(uint64_t a, uint64_t b) {
+    auto product = static_cast<unsigned __int128>(a) * b;
     return static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
+  }
+  // Twice, so that keys which differ in one byte have nothing in common either.
+  uint64_t Hash(const Key& key) const {
+    uint64_t both = Fold(key.low ^ seed_, key.high ^ 0xD1B54A32D192ED03);
+    return Fold(both ^ 0x9E3779B97F4A7C15, seed_ | 1);
   }
   static size_t Share(uint64_t hash, size_t parts) {
     return static_cast<size_t>((static_cast<unsigned __int128>(hash) * parts) >> 64);
@@ -166,13 +178,14 @@ class KeyTable {
   void MovePiece(Lost lost);
   void FinishGrowing();
   bool TakePiece(std::vector<Piece>& to);
-  static Ref Place(const Key& key, const Home& home);
-  static bool Displace(const Home& home);
-  static void MoveEntry(std::byte* piece, uint32_t from, int from_at, uint32_t to, int to_at);
+  Ref Place(const Key& key, const Home& home);
+  bool Displace(const Home& home);
+  void MoveEntry(std::byte* piece, uint32_t from, int from_at, uint32_t to, int to_at);
   // The part of the hash range that ends with the piece of `cursor`, last value included.
   uint64_t EndOfPart(uint64_t cursor) const;
 
   PiecePool* pool_;
+  uint64_t seed_;
   std::vector<Piece> pieces_;
   size_t size_ = 0;
   // While growing: the first `moved_` pieces have gone over into next_.

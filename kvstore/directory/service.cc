@@ -11,6 +11,7 @@
 #include "common/rpc/server_stream.h"
 #include "common/rpc/unary.h"
 #include "kvstore/directory/inventory_wire.h"
+#include "kvstore/directory/seed.h"
 #include "kvstore/wire/convert.h"
 
 namespace tarn::kvstore {
@@ -38,7 +39,7 @@ v1::DirectoryUpdate UpdateAbout(const v1::NodeInfo& info) {
 }  // namespace
 
 DirectoryService::DirectoryService(EventLoop* loop, const DirectoryOptions& options)
-    : loop_(loop), options_(options), start_(loop->Now()), index_(options.index) {}
+    : loop_(loop), options_(options), start_(loop->Now()), index_(WithSeed(options.index)) {}
 
 DirectoryService::~DirectoryService() {
   loop_->CancelTimer(sweep_timer_);

@@ -9,6 +9,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/client_stream.h"
 #include "kvstore/directory/inventory_wire.h"
+#include "kvstore/directory/seed.h"
 #include "kvstore/wire/convert.h"
 #include "proto/kvstore.grpc.pb.h"
 
@@ -174,7 +175,7 @@ class Subscription : public DirectorySubscriber {
   }
 
   std::unique_ptr<ClusterState> NewState() const {
-    return std::make_unique<ClusterState>(options_.index);
+    return std::make_unique<ClusterState>(WithSeed(options_.index));
   }
 
   bool live() const { return next_ == nullptr; }

@@ -55,7 +55,7 @@ void Bind(CommandLine& cli, Config& config) {
           "process. Empty: none");
   cli.AddBytes("--ssd-size", config.ssd_bytes, "Disk space of --ssd, taken at start");
   cli.AddBytes("--index", config.index_bytes,
-               "Memory for the index of who holds which block, 32 to 41 bytes a block; what is "
+               "Memory for the index of who holds which block, 32 to 44 bytes a block; what is "
                "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
   cli.Add("--directory", config.directories,

@@ -23,7 +23,7 @@ void AddFlags(CommandLine& cli, RouterConfig& config) {
   cli.Add("--served-model-name", config.served_model_name, "What clients call the model");
   cli.Add("--router-id", config.router_id, "Name of this router; drawn if empty");
   cli.AddBytes("--index", config.index_bytes,
-               "Memory for the index of who holds which block, 32 to 41 bytes a block; twice that "
+               "Memory for the index of who holds which block, 32 to 44 bytes a block; twice that "
                "for a moment when another directory is followed");
   cli.Add("--max-in-flight", config.max_in_flight, "Requests at a time; one more is refused",
           {1, 1'000'000});
