@@ -50,7 +50,7 @@ TEST_F(ChooseTest, TiesGoToTheLowerId) {
 
 TEST_F(ChooseTest, AHeldPrefixAttractsUntilTheQueueOutweighsIt) {
   AddTwoOfEach();
-  matches_ = {{.node = NodeId("p1"), .blocks = 50, .hbm_blocks = 50}};
+  matches_ = {{.node = NodeId("p1"), .blocks = 50, .hbm_blocks = 50, .memory_blocks = 50}};
   NodeLoad busy = kPrefill;
   // Pulling its 50 blocks takes 5.2 ms, so p1's lead is worth 52 waiting tokens.
   busy.waiting_tokens = 51;
@@ -75,7 +75,7 @@ TEST_F(ChooseTest, ASlowLinkComputes) {
 
 TEST_F(ChooseTest, OneSharedBlockDoesNotGatherAllLoad) {
   AddTwoOfEach();
-  matches_ = {{.node = NodeId("p0"), .blocks = 1, .hbm_blocks = 1}};
+  matches_ = {{.node = NodeId("p0"), .blocks = 1, .hbm_blocks = 1, .memory_blocks = 1}};
   std::map<NodeId, int> counts;
   for (uint64_t i = 0; i < 100; ++i) {
     const RouteDecision decision = Decide({.tokens = 1000, .wants_decode = false});

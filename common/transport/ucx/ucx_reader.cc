@@ -95,7 +95,7 @@ void UcxReader::Queue(TransferId id, Transfer& transfer) {
   if (std::exchange(transfer.queued, true)) return;
   // What has its reads behind it goes first: else no batch would end over a network before all that
   // came after it have begun.
-  const bool reads_left = transfer.next_op < transfer.statuses.size();
+  const bool reads_left = transfer.copy || transfer.next_op < transfer.statuses.size();
   reads_left ? queue_.push_back(id) : queue_.push_front(id);
 }
 
@@ -114,8 +114,8 @@ void UcxReader::Advance(TransferId id, Transfer& transfer) {
     if (transfer.in_flight == 0) Finish(id);
     return;
   }
-  const bool all_started =
-      transfer.next_op == transfer.statuses.size() && transfer.next_guard == transfer.guards.size();
+  const bool all_started = !transfer.copy && transfer.next_op == transfer.statuses.size() &&
+                           transfer.next_guard == transfer.guards.size();
   if (all_started && transfer.in_flight > 0) return;  // Complete queues it again.
   Queue(id, transfer);
 }
