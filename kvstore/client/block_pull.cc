@@ -38,7 +38,7 @@ void BlockPull::TryNext() {
 
 PullSource BlockPull::TakeQuickest() {
   auto expected = [this](const PullSource& source) {
-    return context_.rates->Expect(IdOf(source), 1, block_bytes());
+    return context_.rates->Expect(IdOf(source), 1, block_bytes(), context_.loop->Now());
   };
   auto quickest = request_.sources.begin();
   absl::Duration least = expected(*quickest);
@@ -117,8 +117,8 @@ void BlockPull::OnRead(absl::Status status) {
 void BlockPull::EndSource(const absl::Status& status) {
   SourceId id = IdOf(source_);
   absl::Time now = context_.loop->Now();
-  // A block that has gone says nothing about how quick its place is.
-  bool no_fault = absl::IsAborted(status) || absl::IsNotFound(status);
+  // A block that has gone or is damaged says nothing about how quick its place is.
+  bool no_fault = absl::IsAborted(status) || absl::IsNotFound(status) || absl::IsDataLoss(status);
   if (cancelled_ || no_fault) return context_.rates->Cancel(id, now);
   context_.rates->Finish(id, status.ok() ? block_bytes() : 0, now);
 }

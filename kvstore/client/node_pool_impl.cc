@@ -299,7 +299,7 @@ void NodePoolImpl::Stage(const BlockKey& key, absl::Time deadline, StageDone don
 absl::Duration NodePoolImpl::ExpectPull(const SourceId& source, int blocks) const {
   bool in_place = source.node.value().empty() && source.tier == arena_->tier();
   if (in_place) return absl::ZeroDuration();
-  return rates_.Expect(source, blocks, options_.layout.page_bytes());
+  return rates_.Expect(source, blocks, options_.layout.page_bytes(), Now());
 }
 
 // Acquire.

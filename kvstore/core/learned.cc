@@ -55,8 +55,8 @@ ReuseEstimator::Options EstimatorFor(int pages) {
   }
   const int64_t wanted = int64_t{1 + GHOSTS} * std::max(pages, 64);
   options.watched = static_cast<int>(std::min<int64_t>(wanted, 1 << 16));
-  options.sample_of = static_cast<int>(std::bit_ceil(
-      static_cast<uint64_t>((wanted + options.watched - 1) / options.watched)));
+  options.sample_of = static_cast<int>(
+      std::bit_ceil(static_cast<uint64_t>((wanted + options.watched - 1) / options.watched)));
   return options;
 }
 
@@ -96,8 +96,14 @@ void LearnedPolicy::Insert(int32_t page, const BlockKey& key, int32_t parent,
   links_.Grow(page);
   estimator_.Used(key, now_);
   Block& block = blocks_[page];
-  block = {.key = key, .rested = now_, .stamp = ++stamps_, .life = stamps_, .uses = 1, .turn = 1,
-           .new_blocks = traits.new_blocks, .in_use = true};
+  block = {.key = key,
+           .rested = now_,
+           .stamp = ++stamps_,
+           .life = stamps_,
+           .uses = 1,
+           .turn = 1,
+           .new_blocks = traits.new_blocks,
+           .in_use = true};
   if (parent >= 0) {
     Block& before = blocks_[parent];
     block.parent = parent;
@@ -119,8 +125,10 @@ void LearnedPolicy::Insert(int32_t page, const BlockKey& key, int32_t parent,
 #endif
   } else if (parent >= 0 && block.new_blocks > 0) {
 #ifndef NOREC
-    if (blocks_[parent].touched) block.new_blocks -= std::min(block.new_blocks - 1, blocks_[parent].recalled);
-    else block.new_blocks = blocks_[parent].new_blocks;
+    if (blocks_[parent].touched)
+      block.new_blocks -= std::min(block.new_blocks - 1, blocks_[parent].recalled);
+    else
+      block.new_blocks = blocks_[parent].new_blocks;
 #endif
   }
   if (traits.turn > 0) block.turn = static_cast<uint8_t>(std::min<uint32_t>(traits.turn, kMost));
@@ -136,7 +144,8 @@ void LearnedPolicy::TellChain(int32_t page) {
     blocks_[parent].continued = true;
     Place(parent);
   }
-  if (int32_t grandparent = ParentOf(parent); grandparent >= 0) blocks_[grandparent].branches = true;
+  if (int32_t grandparent = ParentOf(parent); grandparent >= 0)
+    blocks_[grandparent].branches = true;
   for (; parent >= 0 && blocks_[parent].touched; parent = ParentOf(parent)) {
     Unplace(parent);
     Block& block = blocks_[parent];
@@ -221,7 +230,8 @@ void LearnedPolicy::AgeCells(absl::Time now) {
       const absl::Time latest = now - AgeScale::Start(bucket + 1);
       for (int32_t page; (page = cells_[cell].First()) >= 0 && blocks_[page].rested <= latest;) {
         Unplace(page);
-        PutInCell(page, cell - bucket + std::max(bucket + 1, AgeScale::BucketOf(now - blocks_[page].rested)));
+        PutInCell(page, cell - bucket +
+                            std::max(bucket + 1, AgeScale::BucketOf(now - blocks_[page].rested)));
       }
     }
   }

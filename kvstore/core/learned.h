@@ -4,9 +4,9 @@
 //
 // The kind of a block is what a prefix cache knows of it: how often it has come back, the turn of
 // the request that used it last, how much that request had to compute, and whether it ends a chain.
-// ReuseEstimator says what a page with a block of some kind and age is worth. Blocks of one kind and
-// age lie in one cell; the victim is the oldest of the cell that is worth least, so a chain, whose
-// blocks age together, goes from its tail on.
+// ReuseEstimator says what a page with a block of some kind and age is worth. Blocks of one kind
+// and age lie in one cell; the victim is the oldest of the cell that is worth least, so a chain,
+// whose blocks age together, goes from its tail on.
 
 #include <cstdint>
 #include <vector>
@@ -49,15 +49,15 @@ class LearnedPolicy : public EvictionPolicy {
     uint64_t life = 0;   // unlike that of any other block; 0: none here
     uint64_t parent_life = 0;
     int32_t parent = -1;
-    int32_t cell = -1;  // where it lies, if it may go freely
-    uint8_t uses = 0;   // requests that used it, up to kMost
-    uint8_t turn = 0;   // of the request that used it last
+    int32_t cell = -1;        // where it lies, if it may go freely
+    uint8_t uses = 0;         // requests that used it, up to kMost
+    uint8_t turn = 0;         // of the request that used it last
     uint32_t new_blocks = 0;  // that this request had to compute
-    uint32_t recalled = 0;  // blocks up to here that it had to compute again
-    bool in_use = false;         // since its last rest
-    bool continued = false;      // had a block after it
-    bool branches = false;       // had a block after it that had one itself
-    bool touched = false;        // used by a request that has not extended its chain yet
+    uint32_t recalled = 0;    // blocks up to here that it had to compute again
+    bool in_use = false;      // since its last rest
+    bool continued = false;   // had a block after it
+    bool branches = false;    // had a block after it that had one itself
+    bool touched = false;     // used by a request that has not extended its chain yet
     Evictable evictable = Evictable::kNever;
   };
   // The block before `page` in its chain, or -1.

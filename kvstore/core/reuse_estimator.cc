@@ -24,7 +24,8 @@ const std::array<double, kBuckets + 1>& Starts() {
   static const auto* const kStarts = [] {
     auto* starts = new std::array<double, kBuckets + 1>;
     (*starts)[0] = 0;
-    for (int i = 1; i <= kBuckets; ++i) (*starts)[i] = kFirstStartSeconds * std::exp2((i - 1) / 2.0);
+    for (int i = 1; i <= kBuckets; ++i)
+      (*starts)[i] = kFirstStartSeconds * std::exp2((i - 1) / 2.0);
     return starts;
   }();
   return *kStarts;
@@ -81,8 +82,7 @@ void ReuseEstimator::Rested(const BlockKey& key, int block_class, absl::Time now
     index = unused_.back();
     unused_.pop_back();
   }
-  watches_[index] = {
-      .key = key, .rested = now, .block_class = static_cast<int16_t>(block_class)};
+  watches_[index] = {.key = key, .rested = now, .block_class = static_cast<int16_t>(block_class)};
   by_key_[key] = index;
   Append(index, 0);
   Tell(block_class, 0, &Count::reached);

@@ -2,9 +2,9 @@
 
 // Learns how likely a block is used again, by its class and by the time since it was last used.
 //
-// For each class it estimates the hazard: of the blocks that reached some age unused, the share that
-// was used before the next age. From the hazards follows what a page is worth that holds such a
-// block: the most uses a second that it can bring from here on, over all times at which one could
+// For each class it estimates the hazard: of the blocks that reached some age unused, the share
+// that was used before the next age. From the hazards follows what a page is worth that holds such
+// a block: the most uses a second that it can bring from here on, over all times at which one could
 // give it up. That is the Gittins index of the page; the thought of ranking blocks by learned reuse
 // over the room it costs is that of EVA (Beckmann and Sanchez, "Maximizing cache performance under
 // uncertainty", HPCA 2017) and LHD (Beckmann, Chen, Cidon, NSDI 2018).

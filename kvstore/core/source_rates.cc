@@ -29,7 +29,14 @@ void SourceRates::Finish(const SourceId& id, uint64_t bytes, absl::Time now) {
   CHECK(it != sources_.end()) << "a transfer ended that was not begun";
   Source& source = it->second;
   source.meter.Finish(bytes, now);
-  source.failures = bytes > 0 ? 0 : std::min(source.failures + 1, kMaxFailures);
+  source.failures = bytes > 0 ? 0 : std::min(FailuresAt(source, now) + 1, kMaxFailures);
+  source.forgiven_until = now;
+}
+
+// Without this a source that nobody asks any more could never redeem itself.
+int SourceRates::FailuresAt(const Source& source, absl::Time now) {
+  double forgiven = std::max(0.0, absl::ToDoubleSeconds(now - source.forgiven_until));
+  return forgiven >= source.failures ? 0 : source.failures - static_cast<int>(forgiven);
 }
 
 void SourceRates::Cancel(const SourceId& id, absl::Time now) {
@@ -43,7 +50,8 @@ void SourceRates::MakeRoom() {
   std::erase_if(sources_, [](const auto& entry) { return entry.second.meter.in_flight() == 0; });
 }
 
-absl::Duration SourceRates::Expect(const SourceId& id, int blocks, uint64_t block_bytes) const {
+absl::Duration SourceRates::Expect(const SourceId& id, int blocks, uint64_t block_bytes,
+                                   absl::Time now) const {
   auto it = sources_.find(id);
   double rate = Guess(id);
   double queued = blocks;
@@ -52,7 +60,7 @@ absl::Duration SourceRates::Expect(const SourceId& id, int blocks, uint64_t bloc
     const Source& source = it->second;
     if (source.meter.bytes_per_us() > 0) rate = source.meter.bytes_per_us();
     queued += source.meter.in_flight();
-    penalty = 1 << source.failures;
+    penalty = 1 << FailuresAt(source, now);
   }
   return absl::Microseconds(queued * static_cast<double>(block_bytes) / rate * penalty);
 }

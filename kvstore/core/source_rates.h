@@ -32,7 +32,7 @@ class SourceRates {
 
   void Start(const SourceId& source, absl::Time now);
   // Ends one that was started; `bytes` is 0 where it failed. A failure costs the source its good
-  // name for a while: each doubles its expected time, a success takes that back.
+  // name for a while: each doubles its expected time, each second takes one back, a success all.
   void Finish(const SourceId& source, uint64_t bytes, absl::Time now);
 
   // Ends one that nobody wanted any more: says nothing about the source.
@@ -40,15 +40,18 @@ class SourceRates {
 
   // When `blocks` more of `block_bytes` each would be here, all of them, if begun now: behind what
   // is under way from this source.
-  absl::Duration Expect(const SourceId& source, int blocks, uint64_t block_bytes) const;
+  absl::Duration Expect(const SourceId& source, int blocks, uint64_t block_bytes,
+                        absl::Time now) const;
   // Bytes a microsecond; 0: nothing measured yet.
   double BytesPerUs(const SourceId& source) const;
 
  private:
   struct Source {
     RateMeter meter;
-    int failures = 0;  // since the last success
+    int failures = 0;           // not yet forgiven
+    absl::Time forgiven_until;  // up to here they have been counted down
   };
+  static int FailuresAt(const Source& source, absl::Time now);
   void MakeRoom();
 
   const size_t max_sources_;

@@ -26,35 +26,45 @@ class SourceRatesTest : public testing::Test {
 };
 
 TEST_F(SourceRatesTest, GuessesOrderTheTiers) {
-  EXPECT_LT(rates_.Expect(dram_, 1, kBlock), rates_.Expect(peer_, 1, kBlock));
-  EXPECT_LT(rates_.Expect(peer_, 1, kBlock), rates_.Expect(ssd_, 1, kBlock));
+  EXPECT_LT(rates_.Expect(dram_, 1, kBlock, now_), rates_.Expect(peer_, 1, kBlock, now_));
+  EXPECT_LT(rates_.Expect(peer_, 1, kBlock, now_), rates_.Expect(ssd_, 1, kBlock, now_));
   EXPECT_EQ(rates_.BytesPerUs(ssd_), 0);
 }
 
 TEST_F(SourceRatesTest, MeasuredRatesReplaceThem) {
   for (int i = 0; i < 50; ++i) Move(peer_, absl::Milliseconds(20));
   for (int i = 0; i < 50; ++i) Move(ssd_, absl::Milliseconds(1));
-  EXPECT_LT(rates_.Expect(ssd_, 1, kBlock), rates_.Expect(peer_, 1, kBlock));
-  EXPECT_NEAR(absl::ToDoubleMilliseconds(rates_.Expect(ssd_, 4, kBlock)), 4, 0.5);
+  EXPECT_LT(rates_.Expect(ssd_, 1, kBlock, now_), rates_.Expect(peer_, 1, kBlock, now_));
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(rates_.Expect(ssd_, 4, kBlock, now_)), 4, 0.5);
   EXPECT_NEAR(rates_.BytesPerUs(peer_), kBlock / 20000.0, 5);
 }
 
 TEST_F(SourceRatesTest, WhatIsUnderWayComesFirst) {
-  absl::Duration idle = rates_.Expect(peer_, 1, kBlock);
+  absl::Duration idle = rates_.Expect(peer_, 1, kBlock, now_);
   for (int i = 0; i < 3; ++i) rates_.Start(peer_, now_);
-  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock), idle), 4, 1e-3);
+  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock, now_), idle), 4, 1e-3);
 }
 
 TEST_F(SourceRatesTest, FailuresCostAndOneSuccessForgives) {
   Move(peer_, absl::Milliseconds(1));
-  absl::Duration good = rates_.Expect(peer_, 1, kBlock);
+  absl::Duration good = rates_.Expect(peer_, 1, kBlock, now_);
   Move(peer_, absl::Milliseconds(1), 0);
   Move(peer_, absl::Milliseconds(1), 0);
-  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock), good), 4, 1e-3);
+  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock, now_), good), 4, 1e-3);
   for (int i = 0; i < 40; ++i) Move(peer_, absl::Milliseconds(1), 0);
-  EXPECT_LE(rates_.Expect(peer_, 1, kBlock), 1024 * good);
+  EXPECT_LE(rates_.Expect(peer_, 1, kBlock, now_), 1024 * good);
   Move(peer_, absl::Milliseconds(1));
-  EXPECT_LE(rates_.Expect(peer_, 1, kBlock), 2 * good);
+  EXPECT_LE(rates_.Expect(peer_, 1, kBlock, now_), 2 * good);
+}
+
+TEST_F(SourceRatesTest, TimeForgivesWhereNobodyAsksAnyMore) {
+  Move(peer_, absl::Milliseconds(1));
+  absl::Duration good = rates_.Expect(peer_, 1, kBlock, now_);
+  for (int i = 0; i < 3; ++i) Move(peer_, absl::Milliseconds(1), 0);
+  now_ += absl::Milliseconds(1100);
+  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock, now_), good), 4, 1e-3);
+  now_ += absl::Seconds(60);
+  EXPECT_NEAR(absl::FDivDuration(rates_.Expect(peer_, 1, kBlock, now_), good), 1, 1e-3);
 }
 
 TEST_F(SourceRatesTest, ForgetsIdleSourcesForOthers) {

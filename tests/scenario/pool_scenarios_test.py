@@ -210,8 +210,9 @@ class PoolScenariosTest(unittest.TestCase):
                 self.generate(cluster, "with flipped bits, round %d" % round_)
             failures = total(prefill, "tarn_kv_verify_failures_total")
             print("%d damaged blocks were read and refused" % failures)
-            self.assertGreater(failures, 20)
-            # Each damaged copy is read once: then it is dropped.
+            # Some 500 flips over as many slots as blocks: most of them are hit, and each damaged copy is
+            # read once, then it is dropped.
+            self.assertGreater(failures, 0.5 * blocks)
             self.assertLessEqual(failures, 1000)
             again = total(prefill, "tarn_kv_verify_failures_total")
             self.generate(cluster, "once more")
