@@ -158,6 +158,12 @@ void BlockTable::CountUnheldChild(int32_t page, int change) {
   Reconsider(parent);
 }
 
+bool BlockTable::Drop(int32_t page) {
+  if (!cached(page) || held(page) || pages_[page].unheld_children > 0) return false;
+  Evict(page);
+  return true;
+}
+
 void BlockTable::Evict(int32_t index) {
   Page& page = pages_[index];
   CHECK(page.state == State::kCached && page.holds == 0) << "page " << index << " is in use";

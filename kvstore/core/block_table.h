@@ -73,6 +73,10 @@ class BlockTable {
   bool Publish(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
                const BlockTraits& traits, absl::Time now);
 
+  // Frees a cached page though nobody needs one. False, and nothing changes, if somebody holds it
+  // or it has a child that could go before it.
+  bool Drop(int32_t page);
+
   bool held(int32_t page) const { return pages_[page].holds > 0; }
   bool cached(int32_t page) const { return pages_[page].state == State::kCached; }
   // Counts the uses of the page: one more each time it is handed out.

@@ -24,7 +24,8 @@ void KeyMemory::Remember(const BlockKey& key, Fact fact) {
 
 std::optional<KeyMemory::Fact> KeyMemory::Recall(const BlockKey& key) {
   const auto [set, tag] = PlaceOf(key);
-  auto it = std::find_if(set->begin(), set->end(), [tag = tag](const Entry& entry) { return entry.tag == tag; });
+  auto it = std::find_if(set->begin(), set->end(),
+                         [tag = tag](const Entry& entry) { return entry.tag == tag; });
   if (it == set->end()) return std::nullopt;
   const Fact fact = it->fact;
   std::copy(it + 1, set->end(), it);
