@@ -138,15 +138,30 @@ void CacheTier::OnGot(int32_t page, const Done& done, const absl::Status& status
   table_.LetGo(page, loop_->Now());
   // Another reader of the same page finds the same, and drops it when he is the last.
   bool gone = absl::IsDataLoss(status) || absl::IsNotFound(status) || absl::IsAborted(status);
-  if (gone && table_.cached(page) && !table_.held(page)) Drop(page);
+  if (gone && table_.cached(page) && !table_.held(page)) Lose(page);
   done(status);
 }
 
-void CacheTier::Drop(int32_t page) {
+void CacheTier::Lose(int32_t page) {
   ++drops_;
-  Announce(false, page, table_.key(page), {});
-  table_.Drop(page);
+  BlockKey key = table_.key(page);
+  table_.Lose(page);
+  Withdraw(page, key);
+}
+
+void CacheTier::Trim() {
+  while (std::optional<int32_t> page = table_.AboveLimit(loop_->Now())) {
+    BlockKey key = table_.key(*page);
+    if (!table_.Drop(*page)) return;
+    ++evictions_;
+    Withdraw(*page, key);
+  }
+}
+
+void CacheTier::Withdraw(int32_t page, const BlockKey& key) {
+  if (slab_ != nullptr) InvalidateBlock(Bytes(page));
   store_->Erase(page);
+  Announce(false, page, key, {});
 }
 
 // Pages.
@@ -177,6 +192,7 @@ bool CacheTier::Publish(int32_t page, const BlockKey& key, const std::optional<B
     slab_->Stamp(page, {key, table_.epoch(page), static_cast<uint32_t>(layout_.block_tokens)});
   }
   Announce(true, page, key, traits);
+  Trim();
   return true;
 }
 

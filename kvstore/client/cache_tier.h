@@ -106,7 +106,10 @@ class CacheTier {
   void Observe(bool write, absl::Time start);
   void OnPut(int32_t page, const BlockRecord& record, const Done& done, absl::Status status);
   void OnGot(int32_t page, const Done& done, const absl::Status& status);
-  void Drop(int32_t page);
+  void Lose(int32_t page);
+  // Drops what tenants have above their limits.
+  void Trim();
+  void Withdraw(int32_t page, const BlockKey& key);
   void OnRecovered(const Done& done, const absl::Status& status);
   void Restore(const PersistentBlockStore::Recovered& block);
   void Announce(bool added, int32_t page, const BlockKey& key, const BlockTraits& traits);

@@ -36,6 +36,7 @@
 #include "common/transport/transport.h"
 #include "kvstore/client/peer_directory.h"
 #include "kvstore/client/pool_observer.h"
+#include "kvstore/core/admission.h"
 #include "kvstore/core/eviction.h"
 #include "kvstore/core/source_rates.h"
 #include "kvstore/core/types.h"
@@ -109,8 +110,8 @@ struct NodePoolOptions {
   // it.
   int max_copies = 4;
   int max_ssd_writes = 16;
-  // Whether a block in memory is worth a place on the SSD. Empty: all are.
-  std::function<bool(const BlockRecord&)> admit_to_ssd;
+  // What is written to the SSD.
+  WriteAdmission::Options ssd_writes;
   PoolObserver* observer = nullptr;  // may be null; outlives the pool
   // What is evicted first, by tier. Empty: the least recently used.
   std::function<std::unique_ptr<EvictionPolicy>(Tier tier, int pages)> eviction;

@@ -90,8 +90,9 @@ void NodePoolImpl::MakeFeeders() {
     std::reverse(memory.begin(), memory.end());
     TierFeederOptions feeder{.max_copies = options_.max_ssd_writes,
                              .max_waiting = static_cast<size_t>(memory.front()->table().pages())};
-    to_ssd_ = std::make_unique<TierFeeder>(feeder, loop, ssd_.get(), memory, options_.admit_to_ssd,
-                                           nullptr);
+    to_ssd_ = std::make_unique<TierFeeder>(
+        feeder, loop, ssd_.get(), memory,
+        [this](const CacheTier& from, int32_t page) { return WorthWriting(from, page); }, nullptr);
     stager_ = std::make_unique<Stager>(StagerOptions(), loop, ssd_.get(), memory);
   }
   if (dram_ != nullptr && options_.write_through) {
@@ -103,6 +104,20 @@ void NodePoolImpl::MakeFeeders() {
                                               if (to_ssd_ != nullptr) to_ssd_->Want(record);
                                             });
   }
+}
+
+bool NodePoolImpl::WorthWriting(const CacheTier& from, int32_t page) {
+  absl::Time now = Now();
+  BlockTable& table = ssd_->table();
+  WriteCandidate candidate;
+  candidate.bytes = static_cast<int64_t>(options_.layout.page_bytes());
+  candidate.free_slot = table.free_pages() > 0;
+  candidate.worth = from.table().Worth(page, now);
+  if (!candidate.free_slot) {
+    std::vector<int32_t> victim = table.NextVictims(1, now);
+    if (!victim.empty()) candidate.victim_worth = table.Worth(victim.front(), now);
+  }
+  return ssd_writes_.Decide(candidate, now) == WriteVerdict::kWrite;
 }
 
 NodePoolImpl::~NodePoolImpl() {

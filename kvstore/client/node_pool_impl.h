@@ -88,10 +88,12 @@ class NodePoolImpl : public NodePool {
     std::shared_ptr<BlockPull> pull;
   };
   NodePoolImpl(const NodePoolOptions& options, PullContext context)
-      : options_(options), context_(std::move(context)) {}
+      : options_(options), context_(std::move(context)), ssd_writes_(options.ssd_writes) {}
   absl::Status MakeTiers(std::unique_ptr<PersistentBlockStore> ssd);
   std::unique_ptr<EvictionPolicy> MakePolicy(Tier tier, int pages) const;
   void MakeFeeders();
+  // Whether the block in this page of memory is to be written to the SSD.
+  bool WorthWriting(const CacheTier& from, int32_t page);
   void Announce(const InventoryChange& change);
   absl::Time Now() const { return context_.loop->Now(); }
 
@@ -150,6 +152,7 @@ class NodePoolImpl : public NodePool {
   std::unique_ptr<CacheTier> dram_;  // null: none
   std::unique_ptr<CacheTier> ssd_;   // null: none
   std::vector<CacheTier*> tiers_;    // all, from the top
+  WriteAdmission ssd_writes_;
   std::unique_ptr<TierFeeder> to_dram_, to_ssd_;
   std::unique_ptr<Stager> stager_;
   std::vector<std::string> descriptors_;

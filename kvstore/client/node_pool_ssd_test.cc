@@ -4,6 +4,8 @@
 #include <string>
 
 #include "kvstore/client/test_pool.h"
+#include "kvstore/core/learned.h"
+#include "kvstore/core/tenant_fair.h"
 #include "kvstore/tier/mem/mem_store.h"
 
 namespace tarn::kvstore {
@@ -211,14 +213,40 @@ TEST_F(NodePoolSsdTest, AQuickPeerGoesBeforeASlowDisk) {
 
 TEST_F(NodePoolSsdTest, AdmissionDecidesWhatIsWritten) {
   NodePoolOptions options{.hbm_pages = 8};
-  options.admit_to_ssd = [](const BlockRecord& record) { return record.key == Key(2); };
+  options.ssd_writes.bytes_a_second = static_cast<int64_t>(kLayout.page_bytes());
   auto node = std::make_unique<Node>("a", &loop_, &fabric_, &cluster_, options, Ssd());
   loop_.RunUntilIdle();
   for (int key = 1; key <= 3; ++key) node->Cache(key);
   loop_.RunUntilIdle();
-  EXPECT_EQ(node->ssd().size(), 1u);
-  EXPECT_TRUE(node->ssd().contains(Key(2)));
+  EXPECT_EQ(node->ssd().size(), 1u) << "one block a second";
   EXPECT_EQ(node->pool().Stats().ssd_refused, 2u);
+}
+
+// Learned worth and tenants' shares, as nodes have them.
+TEST_F(NodePoolSsdTest, TenantsKeepTheirShares) {
+  NodePoolOptions options{.hbm_pages = 4};
+  TenantFairPolicy::Options shares;
+  shares.shares[TenantId("quiet")] = {.guaranteed = 3};
+  options.eviction = [&shares](Tier, int pages) {
+    return std::make_unique<TenantFairPolicy>(
+        shares, [pages] { return std::make_unique<LearnedPolicy>(pages); });
+  };
+  auto node = std::make_unique<Node>("a", &loop_, &fabric_, &cluster_, options, Ssd({}, 16));
+  loop_.RunUntilIdle();
+  auto cache = [&](uint32_t key, const char* tenant) {
+    PageReservation reservation = node->Reserve(1);
+    PageRef page = node->Make(reservation, key);
+    node->pool().Publish(page, Key(key), Key(key + 1000), {.tenant = TenantId(tenant)});
+    page = PageRef();
+    loop_.RunUntilIdle();
+  };
+  for (uint32_t key = 1; key <= 3; ++key) cache(key, "quiet");
+  for (uint32_t key = 10; key < 60; ++key) cache(key, "flood");
+  for (uint32_t key = 1; key <= 3; ++key) {
+    EXPECT_TRUE(node->hbm().contains(Key(key))) << key;
+    EXPECT_TRUE(node->ssd().contains(Key(key))) << key;
+  }
+  ExpectQuiet(*node);
 }
 
 TEST_F(NodePoolSsdTest, CancelAtEveryStage) {

@@ -1,5 +1,7 @@
 #include "kvstore/client/pool_flags.h"
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "common/config/parse.h"
@@ -20,7 +22,37 @@ absl::StatusOr<std::vector<std::string>> Directories(const std::vector<std::stri
   return directories;
 }
 
+// "20%" as 0.2.
+bool ParsePercent(std::string text, double* fraction) {
+  if (text.empty() || text.back() != '%') return false;
+  text.pop_back();
+  double percent = 0;
+  if (!absl::SimpleAtod(text, &percent) || !(percent >= 0 && percent <= 100)) return false;
+  *fraction = percent / 100;
+  return true;
+}
+
 }  // namespace
+
+absl::StatusOr<std::pair<TenantId, PoolNodeOptions::TenantShare>> ParseTenantShare(
+    const std::string& text) {
+  // The name may hold anything, an "=" as well.
+  const size_t equals = text.rfind('=');
+  PoolNodeOptions::TenantShare share;
+  bool good = equals != std::string::npos && equals > 0;
+  if (good) {
+    const std::vector<std::string> parts =
+        absl::StrSplit(text.substr(equals + 1), absl::MaxSplits("..", 1));
+    good = ParsePercent(parts[0], &share.guaranteed);
+    if (parts.size() == 2) good = good && ParsePercent(parts[1], &share.limit);
+    good = good && share.guaranteed <= share.limit;
+  }
+  if (!good) {
+    return absl::InvalidArgumentError("--tenant-share is \"" + text +
+                                      "\"; write NAME=20% or NAME=20%..50%, of 0% to 100%");
+  }
+  return std::pair(TenantId(text.substr(0, equals)), share);
+}
 
 void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
   command_line.Add("--node-id", flags.node_id, "Name of this node, unique in the cluster");
@@ -34,6 +66,12 @@ void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
                    "Folder on a local disk, this node's own, for KV that leaves memory; its blocks "
                    "outlive the process. Empty: none");
   command_line.AddBytes("--ssd-size", flags.ssd_size, "Disk space of --ssd, taken at start");
+  command_line.AddBytes("--ssd-write-rate", flags.ssd_write_rate,
+                        "Bytes a second written to --ssd at most; 0: no limit");
+  command_line.Add(
+      "--tenant-share", flags.tenants,
+      "NAME=20% guarantees a tenant that much of each tier, NAME=20%..50% limits it as "
+      "well; repeated");
   command_line.Add(
       "--transport", flags.transports,
       "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
@@ -52,6 +90,20 @@ absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const Se
   options.dram_bytes = flags.dram;
   options.ssd_path = flags.ssd;
   options.ssd_bytes = flags.ssd.empty() ? 0 : flags.ssd_size;
+  options.ssd_bytes_a_second = flags.ssd_write_rate;
+  double guaranteed = 0;
+  for (const std::string& text : flags.tenants) {
+    ASSIGN_OR_RETURN(auto share, ParseTenantShare(text));
+    guaranteed += share.second.guaranteed;
+    if (!options.tenant_shares.insert(share).second) {
+      return absl::InvalidArgumentError("--tenant-share names tenant \"" + share.first.value() +
+                                        "\" twice");
+    }
+  }
+  if (guaranteed > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("--tenant-share: ", guaranteed * 100,
+                                                   "% are guaranteed in all; at most 100%"));
+  }
   options.transports = flags.transports;
   options.data_port = flags.data_port;
   options.rdma_devices = flags.rdma_devices;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,12 +21,19 @@ struct PoolFlags {
   uint64_t dram = 1ull << 30;            // --dram
   std::string ssd;                       // --ssd: a folder of this node's own; empty: no SSD tier
   uint64_t ssd_size = 64ull << 30;       // --ssd-size
+  uint64_t ssd_write_rate = 0;           // --ssd-write-rate: bytes a second; 0: no limit
+  std::vector<std::string> tenants;      // --tenant-share: "NAME=20%" or "NAME=20%..50%"
   std::string transports;                // --transport
   int data_port = 0;                     // --data-port
   std::string rdma_devices = "auto";     // --rdma-devices
 };
 
 void AddPoolFlags(CommandLine& command_line, PoolFlags& flags);
+
+// The value of --tenant-share: a tenant's name, then what it is guaranteed of each tier, then maybe
+// the most that it may have.
+absl::StatusOr<std::pair<TenantId, PoolNodeOptions::TenantShare>> ParseTenantShare(
+    const std::string& text);
 
 // What the flags say of a node; role, model and arena are left to the caller. INVALID_ARGUMENT
 // names the flag.

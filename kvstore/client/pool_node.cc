@@ -19,6 +19,8 @@
 #include "kvstore/client/pool_service.h"
 #include "kvstore/client/probe.h"
 #include "kvstore/client/rdma_ports.h"
+#include "kvstore/core/learned.h"
+#include "kvstore/core/tenant_fair.h"
 #include "kvstore/directory/publisher.h"
 #include "kvstore/tier/ssd/ssd_store.h"
 #include "kvstore/wire/convert.h"
@@ -54,6 +56,18 @@ NodeTransportOptions TransportOptions(const PoolNodeOptions& options, const UcxO
   transport.tcp.listen_port = static_cast<uint16_t>(options.data_port);
   transport.tcp.advertise_host = options.advertise_host;
   return transport;
+}
+
+// Reuse is learned for each tenant by itself, and tenants share a tier by what they are guaranteed.
+std::unique_ptr<EvictionPolicy> MakeEviction(const PoolNodeOptions& options, int pages) {
+  TenantFairPolicy::Options shares;
+  for (const auto& [tenant, share] : options.tenant_shares) {
+    TenantShare& in_pages = shares.shares[tenant];
+    in_pages.guaranteed = static_cast<int>(share.guaranteed * pages);
+    if (share.limit < 1) in_pages.limit = static_cast<int>(share.limit * pages);
+  }
+  return std::make_unique<TenantFairPolicy>(
+      std::move(shares), [pages] { return std::make_unique<LearnedPolicy>(pages); });
 }
 
 class PoolNodeImpl : public PoolNode {
@@ -147,6 +161,10 @@ absl::Status PoolNodeImpl::Build() {
   metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
   NodePoolOptions pool;
   pool.observer = metrics_.get();
+  pool.eviction = [this](Tier, int pages) { return MakeEviction(options_, pages); };
+  if (options_.ssd_bytes_a_second > 0) {
+    pool.ssd_writes.bytes_a_second = static_cast<int64_t>(options_.ssd_bytes_a_second);
+  }
   pool.layout = *layout;
   pool.hbm_pages = options_.hbm_pages;
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,6 +47,13 @@ struct PoolNodeOptions {
   uint64_t dram_bytes = 0;  // rounded down to whole pages; 0: no DRAM tier
   std::string ssd_path;     // a folder of this node's own; empty: no SSD tier
   uint64_t ssd_bytes = 0;
+  uint64_t ssd_bytes_a_second = 0;  // written at most; 0: as fast as it comes
+  // Of each tier, by tenant: what nobody else can take from it, and the most that it may have.
+  struct TenantShare {
+    double guaranteed = 0;
+    double limit = 1;
+  };
+  std::map<TenantId, TenantShare> tenant_shares;
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   // How blocks move. Empty: one-sided reads where a pair of nodes has them, else TCP. "tcp": TCP
   // only. Else UCX's list of transports for the one-sided reads, as in UcxOptions.

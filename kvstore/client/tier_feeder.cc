@@ -24,10 +24,6 @@ TierFeeder::~TierFeeder() {
 
 void TierFeeder::Want(const BlockRecord& record) {
   if (to_->Has(record.key)) return;
-  if (admit_ && !admit_(record)) {
-    ++counters_.refused;
-    return;
-  }
   if (waiting_.size() >= std::max<size_t>(1, options_.max_waiting)) {
     waiting_.pop_front();
     ++counters_.forgotten;
@@ -48,6 +44,10 @@ void TierFeeder::Start(const BlockRecord& record) {
   for (CacheTier* from : from_) {
     int32_t page = from->table().Find(record.key);
     if (page < 0) continue;
+    if (admit_ && !admit_(*from, page)) {
+      ++counters_.refused;
+      return;
+    }
     uint64_t id = ++last_id_;
     bool begun = to_->Put(
         record, from->Bytes(page),

@@ -34,8 +34,8 @@ struct TierFeederStats {
 
 class TierFeeder {
  public:
-  // Whether a block is worth a place in the tier.
-  using Admit = std::function<bool(const BlockRecord&)>;
+  // Whether the block in a page of a tier above is worth a place in this one.
+  using Admit = std::function<bool(const CacheTier& from, int32_t page)>;
   // A block has arrived there.
   using Copied = std::function<void(const BlockRecord&)>;
 

@@ -146,7 +146,7 @@ bool BlockTable::Restore(int32_t index, const BlockKey& key, const std::optional
   return true;
 }
 
-void BlockTable::Drop(int32_t index) { Evict(index); }
+void BlockTable::Lose(int32_t index) { Evict(index); }
 
 int32_t BlockTable::ParentOf(int32_t page) const {
   return pages_[page].parent.has_value() ? Find(*pages_[page].parent) : -1;
@@ -189,6 +189,12 @@ void BlockTable::CountUnheldChild(int32_t page, int change) {
   if (parent < 0) return;
   pages_[parent].unheld_children += change;
   Reconsider(parent);
+}
+
+bool BlockTable::Drop(int32_t page) {
+  if (!cached(page) || held(page) || pages_[page].unheld_children > 0) return false;
+  Evict(page);
+  return true;
 }
 
 void BlockTable::Evict(int32_t index) {

@@ -75,9 +75,13 @@ class BlockTable {
   bool Publish(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
                const BlockTraits& traits, absl::Time now);
 
+  // Frees a cached page though nobody needs one. False, and nothing changes, if somebody holds it
+  // or it has a child that could go before it.
+  bool Drop(int32_t page);
+
   // Forgets a cached block that nobody holds, because it turned out to be lost or damaged. Its
   // children stay.
-  void Drop(int32_t page);
+  void Lose(int32_t page);
 
   // Instead of publishing, for a tier whose blocks outlive the process. All pages of a table made
   // with kRestoring are set aside until FinishRestore, which frees those that were not restored.
@@ -106,6 +110,11 @@ class BlockTable {
   // Free or evictable.
   int available() const { return free_pages() + evictable_; }
 
+  // As in EvictionPolicy.
+  std::optional<int32_t> AboveLimit(absl::Time now) { return policy_->AboveLimit(now); }
+  std::optional<double> Worth(int32_t page, absl::Time now) const {
+    return policy_->Worth(page, now);
+  }
   // Up to `count` pages that may be evicted now, likely victims first: see EvictionPolicy.
   std::vector<int32_t> NextVictims(int count, absl::Time now) {
     return policy_->NextVictims(count, now);

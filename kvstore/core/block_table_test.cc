@@ -79,11 +79,11 @@ TEST(BlockTableTest, RestoredBlocksAreFoundAndTheRestIsFreeAfterwards) {
   EXPECT_FALSE(table.TryTake(kNow).has_value());
 }
 
-TEST(BlockTableTest, DroppedBlocksLeaveTheirChildrenAlone) {
+TEST(BlockTableTest, LostBlocksLeaveTheirChildrenAlone) {
   BlockTable table = Table(3);
   int32_t parent = Cache(table, 1);
   Cache(table, 2, 1);
-  table.Drop(parent);
+  table.Lose(parent);
   EXPECT_EQ(table.Find(Key(1)), -1);
   EXPECT_GE(table.Find(Key(2)), 0);
   EXPECT_EQ(table.available(), 3);

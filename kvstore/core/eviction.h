@@ -45,6 +45,13 @@ class EvictionPolicy {
   // Up to `count` of those that may go freely, likely victims first. A forecast, for copying them
   // elsewhere in time: a parent that may go once its child has gone is not among them yet.
   virtual std::vector<int32_t> NextVictims(int count, absl::Time now) = 0;
+
+  // A block that should go though nobody needs its page: its tenant has more than he may. Its owner
+  // drops it (BlockTable::Drop) and asks again.
+  virtual std::optional<int32_t> AboveLimit(absl::Time) { return std::nullopt; }
+  // Uses a second that the block in `page` brings at best from now on, the unit of WriteAdmission;
+  // nothing where the policy does not estimate that.
+  virtual std::optional<double> Worth(int32_t, absl::Time) const { return std::nullopt; }
 };
 
 }  // namespace tarn::kvstore

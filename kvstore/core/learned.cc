@@ -9,63 +9,39 @@ namespace {
 
 constexpr int kBuckets = AgeScale::kBuckets;
 constexpr int kMost = 255;
-#ifndef MEM
-#define MEM 8
-#endif
-#ifndef MEMMIN
-#define MEMMIN 65536
-#endif
-#ifndef GHOSTS
-#define GHOSTS 4
-#endif
+// Refresh costs about a millisecond: spread over so many rests it costs half a microsecond each.
+constexpr int kNewsToRank = 2048;
+// Keys watched and remembered, for each page: what the cache cannot hold is learned from keys that
+// it no longer holds. Small caches can afford more.
+constexpr int64_t kWatchedPerPage = 5, kMostWatched = 1 << 16;
+constexpr int64_t kRememberedPerPage = 8, kLeastRemembered = 1 << 16;
 
-// Kinds. Steps are about powers of two: what matters is the order of magnitude.
+// Kinds: in steps of about a factor of two, since what matters is the order of magnitude.
 constexpr int kUsesSteps = 4, kTurnSteps = 5, kNewSteps = 4, kEndSteps = 2;
-constexpr int kClasses = kUsesSteps * kTurnSteps * kNewSteps * kEndSteps;
+constexpr int kClassesOfUses = kTurnSteps * kNewSteps * kEndSteps;
+constexpr int kClasses = kUsesSteps * kClassesOfUses;
 
 int UsesStep(int uses) { return uses <= 1 ? 0 : uses == 2 ? 1 : uses <= 4 ? 2 : 3; }
 int TurnStep(int turn) { return turn <= 1 ? 0 : turn == 2 ? 1 : turn <= 4 ? 2 : turn <= 8 ? 3 : 4; }
 int NewStep(uint32_t blocks) { return blocks == 0 ? 0 : blocks <= 2 ? 1 : blocks <= 8 ? 2 : 3; }
 
-int ClassOf(int uses_step, int turn_step, int new_step, bool end) {
-#ifdef NOUSES
-  uses_step = 0;
-#endif
-#ifdef NOTURN
-  turn_step = 0;
-#endif
-#ifdef NONEW
-  new_step = 0;
-#endif
-#ifdef NOEND
-  end = 0;
-#endif
-  return ((uses_step * kTurnSteps + turn_step) * kNewSteps + new_step) * kEndSteps + (end ? 1 : 0);
-}
-
 ReuseEstimator::Options EstimatorFor(int pages) {
   ReuseEstimator::Options options;
-  options.group_of_class.resize(kClasses);
-  for (int i = 0; i < kClasses; ++i) {
-#ifdef GROUPTURN
-    options.group_of_class[i] = i / (kNewSteps * kEndSteps);
-#else
-    options.group_of_class[i] = i / (kTurnSteps * kNewSteps * kEndSteps);
-#endif
-  }
-  const int64_t wanted = int64_t{1 + GHOSTS} * std::max(pages, 64);
-  options.watched = static_cast<int>(std::min<int64_t>(wanted, 1 << 16));
+  for (int i = 0; i < kClasses; ++i) options.group_of_class.push_back(i / kClassesOfUses);
+  const int64_t wanted = kWatchedPerPage * std::max(pages, 64);
+  options.watched = static_cast<int>(std::min(wanted, kMostWatched));
   options.sample_of = static_cast<int>(
       std::bit_ceil(static_cast<uint64_t>((wanted + options.watched - 1) / options.watched)));
   return options;
 }
 
+uint8_t Clamp(int64_t count) { return static_cast<uint8_t>(std::min<int64_t>(count, kMost)); }
+
 }  // namespace
 
 LearnedPolicy::LearnedPolicy(int pages)
     : estimator_(EstimatorFor(pages)),
-      memory_(std::max(int64_t{MEMMIN}, int64_t{MEM} * pages)),
-      news_to_rank_(2048),
+      memory_(std::max(kLeastRemembered, kRememberedPerPage * pages)),
       cells_(kClasses * kBuckets, PageOrder(&links_)),
       cell_of_rank_(cells_.size()),
       rank_of_cell_(cells_.size()),
@@ -81,8 +57,9 @@ int32_t LearnedPolicy::ParentOf(int32_t page) const {
 }
 
 int LearnedPolicy::ClassOf(const Block& block) const {
-  return kvstore::ClassOf(UsesStep(block.uses), TurnStep(block.turn), NewStep(block.new_blocks),
-                          !block.continued);
+  const int steps = (UsesStep(block.uses) * kTurnSteps + TurnStep(block.turn)) * kNewSteps +
+                    NewStep(block.computed);
+  return steps * kEndSteps + (block.continued ? 0 : 1);
 }
 
 int LearnedPolicy::CellFor(const Block& block, absl::Time now) const {
@@ -95,65 +72,67 @@ void LearnedPolicy::Insert(int32_t page, const BlockKey& key, int32_t parent,
   if (static_cast<size_t>(page) >= blocks_.size()) blocks_.resize(page + 1);
   links_.Grow(page);
   estimator_.Used(key, now_);
-  Block& block = blocks_[page];
-  block = {.key = key,
-           .rested = now_,
-           .stamp = ++stamps_,
-           .life = stamps_,
-           .uses = 1,
-           .turn = 1,
-           .new_blocks = traits.new_blocks,
-           .in_use = true};
-  if (parent >= 0) {
-    Block& before = blocks_[parent];
-    block.parent = parent;
-    block.parent_life = before.life;
-    // The parent was made by this request, or it is where an older chain was left.
-    if (!before.touched || !before.branches) block.turn = before.turn;
-  }
+  blocks_[page] = {.key = key,
+                   .rested = now_,
+                   .stamp = ++stamps_,
+                   .life = stamps_,
+                   .uses = 1,
+                   .turn = 1,
+                   .computed = traits.new_blocks,
+                   .in_use = true};
+  if (parent >= 0) Follow(blocks_[parent], parent, &blocks_[page]);
   if (std::optional<KeyMemory::Fact> known = memory_.Recall(key); known.has_value()) {
     // As good as a touch: the request goes on with what was there before.
-    block.uses = static_cast<uint8_t>(std::min(kMost, known->uses + 1));
-    block.turn = static_cast<uint8_t>(std::max<int>(block.turn, std::min(kMost, known->turn + 1)));
-    block.touched = true;
-    block.recalled = 1;
-    if (parent >= 0 && blocks_[parent].touched) block.recalled += blocks_[parent].recalled;
-#ifdef NEW0
-    block.new_blocks = 0;
-#else
-    block.new_blocks -= std::min(block.new_blocks, block.recalled);
-#endif
-  } else if (parent >= 0 && block.new_blocks > 0) {
-#ifndef NOREC
-    if (blocks_[parent].touched)
-      block.new_blocks -= std::min(block.new_blocks - 1, blocks_[parent].recalled);
-    else
-      block.new_blocks = blocks_[parent].new_blocks;
-#endif
+    blocks_[page].uses = Clamp(known->uses + 1);
+    blocks_[page].turn = std::max(blocks_[page].turn, Clamp(known->turn + 1));
+    blocks_[page].touched = true;
+    blocks_[page].computed = 0;
+    ++blocks_[page].recalled;
   }
-  if (traits.turn > 0) block.turn = static_cast<uint8_t>(std::min<uint32_t>(traits.turn, kMost));
+  if (traits.turn > 0) blocks_[page].turn = Clamp(traits.turn);
   TellChain(page);
+}
+
+void LearnedPolicy::Follow(const Block& parent, int32_t parent_page, Block* block) const {
+  block->parent = parent_page;
+  block->parent_life = parent.life;
+  if (!parent.touched) {
+    // This request made the parent, too.
+    block->turn = parent.turn;
+    block->computed = parent.computed;
+    return;
+  }
+  // Here an older chain was left: at its end, or in its middle.
+  if (!parent.branches) block->turn = parent.turn;
+  block->recalled = parent.recalled;
+  // What had to be computed again was not new to the conversation.
+  if (block->computed > 0) block->computed -= std::min(block->computed - 1, parent.recalled);
 }
 
 void LearnedPolicy::TellChain(int32_t page) {
   const Block& teller = blocks_[page];
   int32_t parent = ParentOf(page);
   if (parent < 0) return;
-  if (!blocks_[parent].continued) {
-    Unplace(parent);
-    blocks_[parent].continued = true;
-    Place(parent);
-  }
-  if (int32_t grandparent = ParentOf(parent); grandparent >= 0)
+  SetContinued(parent);
+  if (int32_t grandparent = ParentOf(parent); grandparent >= 0) {
     blocks_[grandparent].branches = true;
+  }
+  if (teller.touched) return;  // who computes something new will tell
   for (; parent >= 0 && blocks_[parent].touched; parent = ParentOf(parent)) {
     Unplace(parent);
     Block& block = blocks_[parent];
     block.touched = false;
     block.turn = teller.turn;
-    block.new_blocks = teller.new_blocks;
+    block.computed = teller.computed;
     Place(parent);
   }
+}
+
+void LearnedPolicy::SetContinued(int32_t page) {
+  if (blocks_[page].continued) return;
+  Unplace(page);
+  blocks_[page].continued = true;
+  Place(page);
 }
 
 void LearnedPolicy::Touch(int32_t page, absl::Time now) {
@@ -163,11 +142,10 @@ void LearnedPolicy::Touch(int32_t page, absl::Time now) {
   estimator_.Used(block.key, now_);
   block.rested = now_;
   block.stamp = ++stamps_;
-  if (block.uses < kMost) ++block.uses;
-  if (block.turn < kMost) ++block.turn;
-  block.new_blocks = 0;
+  block.uses = Clamp(block.uses + 1);
+  block.turn = Clamp(block.turn + 1);
+  block.computed = block.recalled = 0;
   block.in_use = block.touched = true;
-  block.recalled = 0;
   Place(page);
 }
 
@@ -257,7 +235,7 @@ void LearnedPolicy::RankCells() {
 
 std::optional<int32_t> LearnedPolicy::Victim(absl::Time now) {
   now_ = std::max(now_, now);
-  if (estimator_.news() >= news_to_rank_) RankCells();
+  if (estimator_.news() >= kNewsToRank) RankCells();
   if (now_ - aged_ >= AgeScale::Start(1)) AgeCells(now_);
   for (size_t word = 0; word < filled_.size(); ++word) {
     if (filled_[word] == 0) continue;
@@ -280,7 +258,7 @@ std::vector<int32_t> LearnedPolicy::NextVictims(int count, absl::Time now) {
   return pages;
 }
 
-double LearnedPolicy::Worth(int32_t page, absl::Time now) const {
+std::optional<double> LearnedPolicy::Worth(int32_t page, absl::Time now) const {
   const Block& block = blocks_[page];
   return estimator_.Worth(ClassOf(block), AgeScale::BucketOf(now - block.rested));
 }

@@ -20,7 +20,8 @@
 namespace tarn::kvstore {
 
 // Where traits do not tell the turn it is derived: a request that extends the end of a chain is of
-// the turn after that chain's, one that branches off in the middle begins anew.
+// the turn after that chain's, one that branches off in the middle begins anew. What is known of a
+// block outlives it for a while (KeyMemory), as S3-FIFO's ghosts do.
 //
 // A call takes O(1) but for Allow, which is O(log pages) at worst, and for Victim, which now and
 // then moves blocks on to the cells of their ages (O(1) a block and age) and ranks the cells anew.
@@ -38,8 +39,7 @@ class LearnedPolicy : public EvictionPolicy {
   std::optional<int32_t> Victim(absl::Time now) override;
   std::vector<int32_t> NextVictims(int count, absl::Time now) override;
 
-  // Uses a second that the block in `page` brings at best from now on: the unit of admission.
-  double Worth(int32_t page, absl::Time now) const;
+  std::optional<double> Worth(int32_t page, absl::Time now) const override;
 
  private:
   struct Block {
@@ -49,15 +49,16 @@ class LearnedPolicy : public EvictionPolicy {
     uint64_t life = 0;   // unlike that of any other block; 0: none here
     uint64_t parent_life = 0;
     int32_t parent = -1;
-    int32_t cell = -1;        // where it lies, if it may go freely
-    uint8_t uses = 0;         // requests that used it, up to kMost
-    uint8_t turn = 0;         // of the request that used it last
-    uint32_t new_blocks = 0;  // that this request had to compute
-    uint32_t recalled = 0;    // blocks up to here that it had to compute again
-    bool in_use = false;      // since its last rest
-    bool continued = false;   // had a block after it
-    bool branches = false;    // had a block after it that had one itself
-    bool touched = false;     // used by a request that has not extended its chain yet
+    int32_t cell = -1;  // where it lies, if it may go freely
+    uint8_t uses = 0;   // requests that used it, as far as is remembered
+    // Of the request that used it last:
+    uint8_t turn = 0;
+    uint32_t computed = 0;   // blocks that were new to it; 0: none, or not known
+    uint32_t recalled = 0;   // blocks before this one, and it, that had gone and were made again
+    bool in_use = false;     // since its last rest
+    bool touched = false;    // by a request that has not made a new block after it yet
+    bool continued = false;  // had a block after it
+    bool branches = false;   // had a block after it that had one itself
     Evictable evictable = Evictable::kNever;
   };
   // The block before `page` in its chain, or -1.
@@ -67,14 +68,17 @@ class LearnedPolicy : public EvictionPolicy {
   void Place(int32_t page);
   void Unplace(int32_t page);
   void PutInCell(int32_t page, int cell);
+  // What a block that a request just made has from the one before it.
+  void Follow(const Block& parent, int32_t parent_page, Block* block) const;
   // Tells the chain before `page`, which the same request used, what is known of that request.
+  // Amortised over the touches of that chain.
   void TellChain(int32_t page);
+  void SetContinued(int32_t page);
   void AgeCells(absl::Time now);
   void RankCells();
 
   ReuseEstimator estimator_;
   KeyMemory memory_;
-  const int news_to_rank_;
   std::vector<Block> blocks_;  // by page
   PageLinks links_;
   std::vector<PageOrder> cells_;  // by class and age bucket

@@ -14,11 +14,14 @@ constexpr double kFirstStartSeconds = 1.0 / 16;  // of bucket 1
 // Before anything is known: the same share is used in each half octave, so the chance a second
 // falls with age, and the oldest goes first.
 constexpr double kUnknownHazard = 0.1;
-// So many blocks weigh as much as what is borrowed from the wider group, or from the age before.
-#ifndef BORROW
-#define BORROW 30
-#endif
-constexpr double kBorrowed = BORROW;
+// So many blocks weigh as much as what is borrowed. Blocks of one chain share their fate, so they
+// are worth far fewer independent observations.
+constexpr double kBorrowed = 100;
+// A block counts half as having reached an age when it comes there and half when it is used or
+// grows older, so those on their way through count half: the actuarial estimate of a life table.
+constexpr float kHalf = 0.5;
+// Counts halve after so many rests for each key that may be watched.
+constexpr int kRestsToFade = 2;
 
 const std::array<double, kBuckets + 1>& Starts() {
   static const auto* const kStarts = [] {
@@ -40,10 +43,17 @@ int AgeScale::BucketOf(absl::Duration age) {
   return static_cast<int>(it - starts.begin()) - 1;
 }
 
-absl::Duration AgeScale::Start(int bucket) { return absl::Seconds(Starts()[bucket]); }
+absl::Duration AgeScale::Start(int bucket) {
+  static const auto* const kDurations = [] {
+    auto* durations = new std::array<absl::Duration, kBuckets>;
+    for (int i = 0; i < kBuckets; ++i) (*durations)[i] = absl::Seconds(Starts()[i]);
+    return durations;
+  }();
+  return (*kDurations)[bucket];
+}
 
 ReuseEstimator::ReuseEstimator(Options options)
-    : options_(std::move(options)), rests_to_fade_(options_.watched) {
+    : options_(std::move(options)), rests_to_fade_(kRestsToFade * options_.watched) {
   const int groups =
       1 + *std::max_element(options_.group_of_class.begin(), options_.group_of_class.end());
   all_.resize(kBuckets);
@@ -65,7 +75,8 @@ void ReuseEstimator::Used(const BlockKey& key, absl::Time now) {
   auto it = by_key_.find(key);
   if (it == by_key_.end()) return;
   const Watch& watch = watches_[it->second];
-  Tell(watch.block_class, watch.bucket, &Count::used);
+  Tell(watch.block_class, watch.bucket, &Count::used, 1);
+  Tell(watch.block_class, watch.bucket, &Count::reached, kHalf);
   Drop(it->second);
 }
 
@@ -85,7 +96,7 @@ void ReuseEstimator::Rested(const BlockKey& key, int block_class, absl::Time now
   watches_[index] = {.key = key, .rested = now, .block_class = static_cast<int16_t>(block_class)};
   by_key_[key] = index;
   Append(index, 0);
-  Tell(block_class, 0, &Count::reached);
+  Tell(block_class, 0, &Count::reached, kHalf);
   ++news_;
   if (--rests_to_fade_ == 0) Fade();
 }
@@ -121,6 +132,8 @@ int32_t ReuseEstimator::Oldest() const {
 }
 
 void ReuseEstimator::Age(absl::Time now) {
+  if (now == aged_) return;
+  aged_ = now;
   for (int bucket = kBuckets - 2; bucket >= 0; --bucket) {
     if (by_age_[bucket].head < 0) continue;
     const absl::Time latest = now - AgeScale::Start(bucket + 1);
@@ -128,7 +141,8 @@ void ReuseEstimator::Age(absl::Time now) {
       // It may have passed several ages since.
       const int reached = AgeScale::BucketOf(now - watches_[index].rested);
       for (int i = bucket + 1; i <= reached; ++i) {
-        Tell(watches_[index].block_class, i, &Count::reached);
+        Tell(watches_[index].block_class, i, &Count::reached, kHalf);
+        Tell(watches_[index].block_class, i - 1, &Count::reached, kHalf);
       }
       Unlink(index);
       Append(index, std::max(reached, bucket + 1));
@@ -136,17 +150,17 @@ void ReuseEstimator::Age(absl::Time now) {
   }
 }
 
-void ReuseEstimator::Tell(int block_class, int bucket, float Count::*what) {
-  all_[bucket].*what += 1;
-  CountsOf(&groups_, options_.group_of_class[block_class])[bucket].*what += 1;
-  CountsOf(&classes_, block_class)[bucket].*what += 1;
+void ReuseEstimator::Tell(int block_class, int bucket, float Count::*what, float by) {
+  all_[bucket].*what += by;
+  CountsOf(&groups_, options_.group_of_class[block_class])[bucket].*what += by;
+  CountsOf(&classes_, block_class)[bucket].*what += by;
 }
 
 void ReuseEstimator::Fade() {
   for (std::vector<Count>* counts : {&all_, &groups_, &classes_}) {
     for (Count& count : *counts) count = {count.reached / 2, count.used / 2};
   }
-  rests_to_fade_ = options_.watched;
+  rests_to_fade_ = kRestsToFade * options_.watched;
 }
 
 ReuseEstimator::Hazards ReuseEstimator::Estimate(const Count* counts, const Hazards& prior) const {
@@ -165,7 +179,8 @@ void ReuseEstimator::Refresh() {
   }
   std::vector<Hazards> groups;
   for (size_t i = 0; i < groups_.size() / kBuckets; ++i) {
-    groups.push_back(Estimate(CountsOf(&groups_, static_cast<int>(i)), all));
+    groups.push_back(
+        Estimate(CountsOf(&groups_, static_cast<int>(i)), i > 0 ? groups.back() : all));
   }
   for (int i = 0; i < classes(); ++i) {
     SetWorth(i, Estimate(CountsOf(&classes_, i), groups[options_.group_of_class[i]]));

@@ -37,7 +37,8 @@ class AgeScale {
 class ReuseEstimator {
  public:
   struct Options {
-    // By class: the group from which it borrows while it has seen little itself.
+    // By class: the group from which it borrows while it has seen little itself. A group borrows
+    // from the group before it, and the first from all.
     std::vector<int> group_of_class;
     int watched = 1 << 16;  // keys, at most
     int sample_of = 1;      // one key in so many is watched; a power of two
@@ -88,7 +89,7 @@ class ReuseEstimator {
   Count* CountsOf(std::vector<Count>* counts, int index) {
     return counts->data() + index * AgeScale::kBuckets;
   }
-  void Tell(int block_class, int bucket, float Count::*what);
+  void Tell(int block_class, int bucket, float Count::*what, float by);
   Hazards Estimate(const Count* counts, const Hazards& prior) const;
   void SetWorth(int block_class, const Hazards& hazards);
 
@@ -100,6 +101,7 @@ class ReuseEstimator {
   std::vector<Count> all_, groups_, classes_;  // by age bucket, within group or class
   std::vector<double> worth_;
   int rests_to_fade_;
+  absl::Time aged_ = absl::InfinitePast();
   int news_ = 0;
 };
 

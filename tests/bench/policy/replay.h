@@ -24,7 +24,7 @@ double BeladyHitRate(const Trace& trace, int pages);
 // front first and up to the first miss, takes and publishes the rest, and lets all go at once.
 struct TableReplay {
   double hit_rate = 0;
-  double policy_ns = 0;  // a reference: CPU time of the whole replay
+  double ns = 0;  // CPU time a reference, of the whole replay
 };
 TableReplay ReplayThroughTable(const Trace& trace, int pages,
                                std::unique_ptr<kvstore::EvictionPolicy> policy);

@@ -109,10 +109,9 @@ class Maker {
       }
       // Zipf with exponent 0.9, by inversion of the continuous law.
       const double n = static_cast<double>(documents.size());
-      const double rank =
-          std::pow(random_.UniformDouble() * (std::pow(n, 0.1) - 1) + 1, 10.0) - 1;
-      std::vector<uint32_t> chain = documents[std::min(documents.size() - 1,
-                                                       static_cast<size_t>(rank))];
+      const double rank = std::pow(random_.UniformDouble() * (std::pow(n, 0.1) - 1) + 1, 10.0) - 1;
+      std::vector<uint32_t> chain =
+          documents[std::min(documents.size() - 1, static_cast<size_t>(rank))];
       Extend(&chain, random_.UniformInt(int64_t{1}, int64_t{2}));
       Ask(now, chain);
     }
