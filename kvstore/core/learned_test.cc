@@ -157,9 +157,9 @@ TEST(LearnedPolicyTest, WorthFallsWithAgeWhileNothingIsKnown) {
   const LearnedPolicy* policy = owned.get();
   Cache cache(4, std::move(owned));
   cache.Ask({1});
-  const double young = policy->Worth(cache.PageOf(1), cache.now());
+  const double young = *policy->Worth(cache.PageOf(1), cache.now());
   cache.Wait(absl::Minutes(1));
-  const double old = policy->Worth(cache.PageOf(1), cache.now());
+  const double old = *policy->Worth(cache.PageOf(1), cache.now());
   EXPECT_GT(old, 0);
   EXPECT_GT(young, 10 * old);
 }

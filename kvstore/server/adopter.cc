@@ -19,8 +19,14 @@ void Adopter::Consider(const BlockKey& key) {
 bool Adopter::Wanted(const BlockKey& key) const {
   if (pool_->MatchLocal({&key, 1}) > 0) return false;
   NodePoolStats stats = pool_->Stats();
-  return policy_->Admit(
-      {key, index_().HoldersOf(key, options_.self), stats.hbm_pages, stats.hbm_cached});
+  std::vector<StoreView> stores = stores_();
+  AdmissionCandidate candidate;
+  candidate.key = key;
+  candidate.holders = index_().HoldersOf(key, options_.self);
+  candidate.store_pages = stats.hbm_pages;
+  candidate.cached_pages = stats.hbm_cached;
+  candidate.stores = stores;
+  return policy_->Admit(candidate);
 }
 
 void Adopter::Pump() {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -30,10 +31,18 @@ class Adopter {
   // Where blocks are, now.
   using Index = std::function<const BlockIndex&()>;
 
+  // The stores there are, now; this one among them.
+  using Stores = std::function<std::vector<StoreView>()>;
+
   // The pointers outlive the adopter.
   Adopter(const AdopterOptions& options, EventLoop* loop, NodePool* pool,
-          const AdmissionPolicy* policy, Index index)
-      : options_(options), loop_(loop), pool_(pool), policy_(policy), index_(std::move(index)) {}
+          const AdmissionPolicy* policy, Index index, Stores stores)
+      : options_(options),
+        loop_(loop),
+        pool_(pool),
+        policy_(policy),
+        index_(std::move(index)),
+        stores_(std::move(stores)) {}
 
   // Somebody has this block, as the index knows.
   void Consider(const BlockKey& key);
@@ -53,6 +62,7 @@ class Adopter {
   NodePool* const pool_;
   const AdmissionPolicy* const policy_;
   const Index index_;
+  const Stores stores_;
   std::deque<BlockKey> queue_;
   absl::flat_hash_set<BlockKey> queued_;
   absl::flat_hash_map<BlockKey, Pull> pulls_;

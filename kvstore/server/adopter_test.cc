@@ -57,8 +57,9 @@ class AdopterTest : public testing::Test {
   void StartStore(int pages, int max_pulls = 8) {
     store_ = Start("store", pages, Tier::kDram);
     AdopterOptions options{.self = NodeId("store"), .max_pulls = max_pulls};
-    adopter_ = std::make_unique<Adopter>(options, &loop_, store_->pool.get(), &admission_,
-                                         [this]() -> const BlockIndex& { return index_; });
+    adopter_ = std::make_unique<Adopter>(
+        options, &loop_, store_->pool.get(), &admission_,
+        [this]() -> const BlockIndex& { return index_; }, [this] { return stores_; });
   }
   void Lose(const std::string& name, std::unique_ptr<Node> node) {
     index_.Leave(NodeId(name), Incarnation(1));
@@ -89,7 +90,8 @@ class AdopterTest : public testing::Test {
   LoopbackFabric fabric_;
   FakeCluster cluster_;
   BlockIndex index_;
-  const FewCopiesAdmission admission_{2};
+  const PlacedAdmission admission_{NodeId("store"), {}};
+  std::vector<StoreView> stores_{{NodeId("store"), 1}};
   std::unique_ptr<Node> store_;
   std::unique_ptr<Adopter> adopter_;
 };
@@ -115,6 +117,18 @@ TEST_F(AdopterTest, LeavesWhatTwoNodesHold) {
   loop_.RunUntilIdle();
   EXPECT_FALSE(Stored(1));
   EXPECT_EQ(store_->pool->Stats().hits_remote, 0u);
+}
+
+TEST_F(AdopterTest, TwoStoresShareTheBlocks) {
+  auto a = Start("a", 128);
+  stores_.push_back({NodeId("other-store"), 1});
+  StartStore(128);
+  for (int i = 0; i < 100; ++i) Publish(*a, i);
+  loop_.RunUntilIdle();
+  int stored = 0;
+  for (int i = 0; i < 100; ++i) stored += Stored(i) ? 1 : 0;
+  EXPECT_NEAR(stored, 50, 20);
+  ExpectNothingHeld();
 }
 
 TEST_F(AdopterTest, DropsTheLeastRecentlyUsedWhenFull) {

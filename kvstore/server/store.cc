@@ -35,15 +35,34 @@ void Store::StartAdopting(const StoreOptions& options) {
   node_->RunOnLoop([&] {
     AdopterOptions adopter;
     adopter.self = NodeId(options.node_id);
-    adopter_ =
-        std::make_unique<Adopter>(adopter, node_->loop(), node_->pool(), &admission_,
-                                  [this]() -> const BlockIndex& { return subscriber_->index(); });
+    admission_ = std::make_unique<PlacedAdmission>(adopter.self, ReplicationOptions());
+    adopter_ = std::make_unique<Adopter>(
+        adopter, node_->loop(), node_->pool(), admission_.get(),
+        [this]() -> const BlockIndex& { return subscriber_->index(); },
+        [this] { return Stores(); });
     ClusterListener listener;
     listener.on_block = [this](const InventoryChange& change) { adopter_->Consider(change.key); };
     DirectorySubscriberOptions directories;
     directories.directories = options.directories;
     subscriber_ = DirectorySubscriber::Start(directories, node_->loop(), std::move(listener));
   });
+}
+
+// As the directory knows them, so that all stores see nearly the same.
+std::vector<StoreView> Store::Stores() const {
+  const NodePoolStats own = node_->pool()->Stats();
+  const double own_weight = PlacementWeight(own.hbm_pages, own.hbm_free);
+  std::vector<StoreView> stores{{NodeId(node_->info().node_id()), own_weight}};
+  for (const auto& [id, node] : subscriber_->nodes()) {
+    if (node.info.role() != v1::ROLE_STORE || node.load.draining() || id == stores[0].node)
+      continue;
+    // One that has said nothing yet is taken to be like this one.
+    const bool reported = node.load.dram_pages() > 0;
+    stores.push_back({id, reported ? PlacementWeight(static_cast<int>(node.load.dram_pages()),
+                                                     static_cast<int>(node.load.dram_pages_free()))
+                                   : own_weight});
+  }
+  return stores;
 }
 
 Store::~Store() {

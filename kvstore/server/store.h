@@ -43,8 +43,11 @@ class Store {
   void StartAdopting(const StoreOptions& options);
 
   const std::unique_ptr<PoolNode> node_;
-  // A second copy of everything; what two nodes have already is safe without the store.
-  const FewCopiesAdmission admission_{2};
+  std::vector<StoreView> Stores() const;
+
+  // A second copy of everything, at the store whose turn it is; what two nodes have already is safe
+  // without one.
+  std::unique_ptr<const PlacedAdmission> admission_;
   std::unique_ptr<Adopter> adopter_;                 // on the node's loop
   std::unique_ptr<DirectorySubscriber> subscriber_;  // on the node's loop
 };
