@@ -13,7 +13,10 @@ namespace tarn::kvstore {
 namespace {
 
 constexpr size_t kScanBatch = 4096;
-// Heat alone waits so long, or for so much of it.
+// A batch waits so long for company, or for so many changes.
+constexpr auto kBatchDelay = std::chrono::milliseconds(5);
+constexpr size_t kBatch = 256;
+// One of heat alone.
 constexpr auto kHeatDelay = std::chrono::seconds(1);
 constexpr size_t kHeatBatch = 4096;
 
@@ -63,18 +66,20 @@ void IndexWriter::Put(int32_t slot, IndexRecord record) {
   MutexLock lock(mutex_);
   record.sequence = ++last_sequence_;
   uses_[slot] = {record.sequence, record.block.uses};
-  BlockIndex::Change& change = pending_[slot];
-  if (!change.erase && !change.record.has_value()) ++urgent_;
-  change = {.slot = slot, .record = Encode(record)};
-  changed_.notify_all();
+  Want({.slot = slot, .record = Encode(record)});
 }
 
 void IndexWriter::Erase(int32_t slot) {
   MutexLock lock(mutex_);
-  BlockIndex::Change& change = pending_[slot];
-  if (!change.erase && !change.record.has_value()) ++urgent_;
-  change = {.slot = slot, .erase = true};
-  changed_.notify_all();
+  Want({.slot = slot, .erase = true});
+}
+
+void IndexWriter::Want(BlockIndex::Change change) {
+  BlockIndex::Change& waiting = pending_[change.slot];
+  if (!waiting.erase && !waiting.record.has_value()) ++urgent_;
+  waiting = std::move(change);
+  // Else the thread is awake, or wakes by itself soon.
+  if (urgent_ == 1 || urgent_ == kBatch) changed_.notify_all();
 }
 
 void IndexWriter::Touch(int32_t slot, absl::Time now) {
@@ -109,17 +114,19 @@ void IndexWriter::Run() {
   }
 }
 
-bool IndexWriter::Due() const {
-  if (stopping_ || recovering_) return true;
-  return !failed_ && (urgent_ > 0 || pending_.size() >= kHeatBatch);
+// How long what waits may wait.
+std::chrono::nanoseconds IndexWriter::Patience() const {
+  if (stopping_ || recovering_) return std::chrono::nanoseconds(0);
+  if (failed_) return absl::ToChronoNanoseconds(retry_);
+  if (urgent_ >= kBatch || pending_.size() >= kHeatBatch) return std::chrono::nanoseconds(0);
+  return urgent_ > 0 ? std::chrono::nanoseconds(kBatchDelay) : kHeatDelay;
 }
 
 std::vector<BlockIndex::Change> IndexWriter::NextBatch() {
   MutexLock lock(mutex_);
-  const auto delay = failed_ ? absl::ToChronoNanoseconds(retry_) : kHeatDelay;
-  const auto end = std::chrono::steady_clock::now() + delay;
-  while (!Due()) {
-    if (changed_.wait_until(mutex_, end) == std::cv_status::timeout) break;
+  const auto begin = std::chrono::steady_clock::now();
+  while (Patience() > std::chrono::steady_clock::now() - begin) {
+    changed_.wait_until(mutex_, begin + Patience());
   }
   failed_ = false;
   std::vector<BlockIndex::Change> batch;

@@ -7,6 +7,7 @@
 // for the destructor, which writes what is waiting, once.
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -67,7 +68,8 @@ class IndexWriter {
   class Scan;
   // What to write now; waits for it. Empty: the writer ends.
   std::vector<BlockIndex::Change> NextBatch();
-  bool Due() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::chrono::nanoseconds Patience() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Want(BlockIndex::Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PutBack(std::vector<BlockIndex::Change> changes);
   bool stopping() const;
   void WaitForTaken();

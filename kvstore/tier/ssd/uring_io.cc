@@ -61,7 +61,7 @@ class UringIo : public FileIo {
 
   void Submit(FileOp op) override {
     queue_.Push(std::move(op));
-    Wake();
+    if (asleep_.exchange(false)) Wake();
   }
 
  private:
@@ -95,9 +95,11 @@ class UringIo : public FileIo {
   void Run() {
     ArmWake();
     while (true) {
+      asleep_ = true;  // before the last look at the queue: what comes later wakes
       Fill();
       if (stopping_ && queue_.Idle()) return;
       SubmitAndWait(1);
+      asleep_ = false;
       std::vector<Ended> ended = Reap();
       // The device goes on while the results are looked at.
       Fill();
@@ -201,6 +203,7 @@ class UringIo : public FileIo {
   std::vector<iovec> buffers_;
   IoQueue queue_;
   std::atomic<bool> stopping_ = false;
+  std::atomic<bool> asleep_ = false;  // the thread, or soon
 
   // Of the thread.
   std::vector<Active> ops_;
