@@ -26,10 +26,11 @@ class Peers : public kvstore::PeerDirectory {
   }
   void Stage(const kvstore::BlockSource& source, const BlockKey& key, absl::Time deadline,
              StageDone done) override {
-    nodes_->by_name.at(source.node)->pool->Stage(
-        key, deadline, [done](const absl::StatusOr<kvstore::NodePool::StagedBlock>& block) {
-          block.ok() ? done(block->address) : done(block.status());
-        });
+    nodes_->by_name.at(source.node)
+        ->pool->Stage(key, deadline,
+                      [done](const absl::StatusOr<kvstore::NodePool::StagedBlock>& block) {
+                        block.ok() ? done(block->address) : done(block.status());
+                      });
   }
   void Forget(const kvstore::BlockSource&) override {}
 
