@@ -53,7 +53,8 @@ TEST(PlacementTest, AStoreThatLeavesMovesOnlyWhatItHad) {
   const std::vector<StoreView> fewer(stores.begin(), stores.end() - 1);
   for (const BlockKey& key : Keys(1000)) {
     const NodeId before = First(key, stores);
-    if (before != stores.back().node) EXPECT_EQ(First(key, fewer), before);
+    if (before == stores.back().node) continue;
+    EXPECT_EQ(First(key, fewer), before);
   }
 }
 
@@ -75,7 +76,7 @@ TEST(PlacementTest, EveryProcessChoosesTheSame) {
   for (const BlockKey& key : Keys(12)) {
     choices += std::to_string(ChooseStores(key, Stores({1, 1, 1}), 1).at(0));
   }
-  EXPECT_EQ(choices, "CHOICES");
+  EXPECT_EQ(choices, "220001021021");
 }
 
 TEST(PlacementTest, FreeRoomWeighsMore) {
