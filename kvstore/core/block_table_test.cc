@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/runtime/random.h"
+#include "kvstore/core/learned.h"
 #include "kvstore/core/lru.h"
 #include "kvstore/core/s3_fifo.h"
 
@@ -181,6 +182,20 @@ TEST(BlockTableTest, ForecastsVictims) {
   ASSERT_TRUE(table.TryHold(held, kNow));
   EXPECT_EQ(table.NextVictims(3, kNow), std::vector<int32_t>{leaf});
   EXPECT_EQ(table.key(leaf), Key(2));
+}
+
+TEST(BlockTableTest, DropsWhatMayGo) {
+  BlockTable table = Table(3);
+  int32_t parent = Cache(table, 1);
+  int32_t child = Cache(table, 2, 1);
+  EXPECT_FALSE(table.Drop(parent)) << "its child could go first";
+  ASSERT_TRUE(table.TryHold(child, kNow));
+  EXPECT_FALSE(table.Drop(child));
+  table.LetGo(child, kNow);
+  EXPECT_TRUE(table.Drop(child));
+  EXPECT_TRUE(table.Drop(parent));
+  EXPECT_EQ(table.free_pages(), 3);
+  EXPECT_FALSE(table.Drop(parent)) << "nothing is cached there any more";
 }
 
 TEST(BlockTableTest, PromisesAreKept) {
@@ -357,7 +372,7 @@ class ModelCheck {
 // Whatever the policy: it decides what goes first, not what may go.
 template <typename Policy>
 class EveryPolicyTest : public testing::Test {};
-using Policies = testing::Types<LruPolicy, S3FifoPolicy>;
+using Policies = testing::Types<LruPolicy, S3FifoPolicy, LearnedPolicy>;
 TYPED_TEST_SUITE(EveryPolicyTest, Policies);
 
 TYPED_TEST(EveryPolicyTest, AgreesWithAModel) {

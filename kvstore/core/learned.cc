@@ -2,28 +2,29 @@
 
 #include <algorithm>
 #include <bit>
-#include <numeric>
 
 namespace tarn::kvstore {
 namespace {
 
 constexpr int kBuckets = AgeScale::kBuckets;
 constexpr int kMost = 255;
-// Refresh costs about a millisecond: spread over so many rests it costs half a microsecond each.
+// Ranking takes about a millisecond: spread over so many rests it costs half a microsecond each.
 constexpr int kNewsToRank = 2048;
 // Keys watched and remembered, for each page: what the cache cannot hold is learned from keys that
 // it no longer holds. Small caches can afford more.
 constexpr int64_t kWatchedPerPage = 5, kMostWatched = 1 << 16;
 constexpr int64_t kRememberedPerPage = 8, kLeastRemembered = 1 << 16;
 
-// Kinds: in steps of about a factor of two, since what matters is the order of magnitude.
-constexpr int kUsesSteps = 4, kTurnSteps = 5, kNewSteps = 4, kEndSteps = 2;
+// Kinds: in steps of a factor of two or three, since what matters is the order of magnitude.
+constexpr int kUsesSteps = 4, kTurnSteps = 5, kNewSteps = 5, kEndSteps = 2;
 constexpr int kClassesOfUses = kTurnSteps * kNewSteps * kEndSteps;
 constexpr int kClasses = kUsesSteps * kClassesOfUses;
 
 int UsesStep(int uses) { return uses <= 1 ? 0 : uses == 2 ? 1 : uses <= 4 ? 2 : 3; }
 int TurnStep(int turn) { return turn <= 1 ? 0 : turn == 2 ? 1 : turn <= 4 ? 2 : turn <= 8 ? 3 : 4; }
-int NewStep(uint32_t blocks) { return blocks == 0 ? 0 : blocks <= 2 ? 1 : blocks <= 8 ? 2 : 3; }
+int NewStep(uint32_t blocks) {
+  return blocks == 0 ? 0 : blocks <= 2 ? 1 : blocks <= 6 ? 2 : blocks <= 18 ? 3 : 4;
+}
 
 ReuseEstimator::Options EstimatorFor(int pages) {
   ReuseEstimator::Options options;
@@ -217,17 +218,22 @@ void LearnedPolicy::AgeCells(absl::Time now) {
 
 void LearnedPolicy::RankCells() {
   estimator_.Refresh();
-  std::iota(cell_of_rank_.begin(), cell_of_rank_.end(), 0);
-  std::sort(cell_of_rank_.begin(), cell_of_rank_.end(), [this](int32_t a, int32_t b) {
-    const double worth_a = estimator_.Worth(a / kBuckets, a % kBuckets);
-    const double worth_b = estimator_.Worth(b / kBuckets, b % kBuckets);
-    if (worth_a != worth_b) return worth_a < worth_b;
-    if (a % kBuckets != b % kBuckets) return a % kBuckets > b % kBuckets;
-    return a < b;
-  });
+  // By worth, then the older first. One number a cell sorts faster than a comparison of three.
+  std::vector<uint64_t> keys;
+  keys.reserve(cells_.size());
+  for (uint64_t cell = 0; cell < cells_.size(); ++cell) {
+    const uint64_t bucket = cell % kBuckets;
+    const auto worth = static_cast<float>(
+        estimator_.Worth(static_cast<int>(cell / kBuckets), static_cast<int>(bucket)));
+    // What is not negative is ordered as its bits are.
+    keys.push_back(uint64_t{std::bit_cast<uint32_t>(worth)} << 32 | (kBuckets - bucket) << 24 |
+                   cell);
+  }
+  std::sort(keys.begin(), keys.end());
   std::fill(filled_.begin(), filled_.end(), 0);
   for (size_t rank = 0; rank < cell_of_rank_.size(); ++rank) {
-    const int32_t cell = cell_of_rank_[rank];
+    const auto cell = static_cast<int32_t>(keys[rank] & 0xffffff);
+    cell_of_rank_[rank] = cell;
     rank_of_cell_[cell] = static_cast<int32_t>(rank);
     if (!cells_[cell].empty()) filled_[rank / 64] |= uint64_t{1} << (rank % 64);
   }

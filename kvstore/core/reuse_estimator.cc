@@ -11,9 +11,9 @@ namespace {
 constexpr int kBuckets = AgeScale::kBuckets;
 constexpr double kFirstStartSeconds = 1.0 / 16;  // of bucket 1
 
-// Before anything is known: the same share is used in each half octave, so the chance a second
-// falls with age, and the oldest goes first.
-constexpr double kUnknownHazard = 0.1;
+// Before anything is known: the same share is used in each third of an octave, so the chance a
+// second falls with age, and the oldest goes first. The first bucket stands for all ages before.
+constexpr double kUnknownHazard = 0.1, kUnknownFirstHazard = 0.5;
 // So many blocks weigh as much as what is borrowed. Blocks of one chain share their fate, so they
 // are worth far fewer independent observations.
 constexpr double kBorrowed = 100;
@@ -28,7 +28,7 @@ const std::array<double, kBuckets + 1>& Starts() {
     auto* starts = new std::array<double, kBuckets + 1>;
     (*starts)[0] = 0;
     for (int i = 1; i <= kBuckets; ++i)
-      (*starts)[i] = kFirstStartSeconds * std::exp2((i - 1) / 2.0);
+      (*starts)[i] = kFirstStartSeconds * std::exp2((i - 1) / 3.0);
     return starts;
   }();
   return *kStarts;
@@ -173,8 +173,9 @@ ReuseEstimator::Hazards ReuseEstimator::Estimate(const Count* counts, const Haza
 
 void ReuseEstimator::Refresh() {
   Hazards all;
-  double borrowed = kUnknownHazard;
+  double borrowed = kUnknownFirstHazard;
   for (int i = 0; i < kBuckets; ++i) {
+    if (i == 1) borrowed = kUnknownHazard;
     all[i] = borrowed = (all_[i].used + kBorrowed * borrowed) / (all_[i].reached + kBorrowed);
   }
   std::vector<Hazards> groups;

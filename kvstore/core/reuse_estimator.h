@@ -25,10 +25,10 @@
 
 namespace tarn::kvstore {
 
-// Ages in half octaves from 1/16 s to 36 h; the last bucket has no end.
+// Ages in thirds of an octave from 1/16 s to 29 h; the last bucket has no end.
 class AgeScale {
  public:
-  static constexpr int kBuckets = 44;
+  static constexpr int kBuckets = 64;
   static int BucketOf(absl::Duration age);
   // The age at which a bucket begins; 0 for the first.
   static absl::Duration Start(int bucket);
