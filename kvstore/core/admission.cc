@@ -4,10 +4,6 @@
 
 namespace tarn::kvstore {
 
-bool FewCopiesAdmission::Admit(const AdmissionCandidate& candidate) const {
-  return candidate.store_pages > 0 && candidate.holders > 0 && candidate.holders < enough_;
-}
-
 bool PlacedAdmission::Admit(const AdmissionCandidate& candidate) const {
   const int copies = CopiesFor(candidate.uses_a_second, replication_);
   if (candidate.store_pages <= 0 || candidate.holders <= 0 || candidate.holders > copies) {

@@ -32,20 +32,8 @@ class AdmissionPolicy {
   virtual bool Admit(const AdmissionCandidate& candidate) const = 0;
 };
 
-// Takes what would be lost with one node: blocks with few copies. Pays with network and eviction
-// for blocks that are never used again, and all stores take the same.
-class FewCopiesAdmission : public AdmissionPolicy {
- public:
-  // Admits blocks that fewer than `enough` nodes hold.
-  explicit FewCopiesAdmission(int enough) : enough_(enough) {}
-  bool Admit(const AdmissionCandidate& candidate) const override;
-
- private:
-  const int enough_;
-};
-
-// The same, but each block has its place: the stores that ChooseStores names, more of them the more
-// it is used.
+// Takes what would be lost with one node. Each block has its place: the stores that ChooseStores
+// names, more of them the more it is used.
 class PlacedAdmission : public AdmissionPolicy {
  public:
   // For the store `self`. Admits what has no more holders than it should have copies in stores.

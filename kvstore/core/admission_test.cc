@@ -7,16 +7,13 @@
 namespace tarn::kvstore {
 namespace {
 
-TEST(FewCopiesAdmissionTest, TakesWhatFewHold) {
-  FewCopiesAdmission policy(2);
-  EXPECT_TRUE(policy.Admit({.holders = 1, .store_pages = 4}));
-  EXPECT_FALSE(policy.Admit({.holders = 2, .store_pages = 4}));
-}
-
-TEST(FewCopiesAdmissionTest, TakesNothingThatCannotBePulledOrKept) {
-  FewCopiesAdmission policy(2);
-  EXPECT_FALSE(policy.Admit({.holders = 0, .store_pages = 4}));
-  EXPECT_FALSE(policy.Admit({.holders = 1, .store_pages = 0}));
+TEST(PlacedAdmissionTest, TakesWhatOneHoldsAndCanBePulledAndKept) {
+  const std::vector<StoreView> stores = {{NodeId("a"), 1}};
+  const PlacedAdmission policy(NodeId("a"), {});
+  EXPECT_TRUE(policy.Admit({.holders = 1, .store_pages = 4, .stores = stores}));
+  EXPECT_FALSE(policy.Admit({.holders = 2, .store_pages = 4, .stores = stores}));
+  EXPECT_FALSE(policy.Admit({.holders = 0, .store_pages = 4, .stores = stores}));
+  EXPECT_FALSE(policy.Admit({.holders = 1, .store_pages = 0, .stores = stores}));
 }
 
 TEST(PlacedAdmissionTest, EachBlockHasOneStore) {
