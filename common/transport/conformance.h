@@ -36,7 +36,7 @@ using HarnessFactory = std::unique_ptr<TransportHarness> (*)();
 
 class TransportConformance : public testing::TestWithParam<HarnessFactory> {
  protected:
-  static constexpr auto kLimit = std::chrono::seconds(60);
+  static constexpr auto kLimit = std::chrono::seconds(120);
 
   // The outcome of one Read; set on the loop, waited for by the test.
   class Outcome {
