@@ -139,7 +139,7 @@ void PoolOnPort::CacheBlocks(uint32_t count) {
       const PageRef page = pool_->Allocate(*reservation);
       FillPayload(number, page.bytes().subspan(kLayout.payload_offset(), kLayout.payload_bytes()));
       SealBlock(kLayout, pool_->IdentityFor(page, Key(number), kTokens), page.bytes());
-      pool_->Publish(page, Key(number), Key(number + count));
+      pool_->Publish(page, Key(number), Key(number + count), {});
       places_[number] = page.address();
     }
   });
