@@ -1,6 +1,7 @@
 #include "kvstore/core/reuse_estimator.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -9,7 +10,8 @@ namespace tarn::kvstore {
 namespace {
 
 constexpr int kBuckets = AgeScale::kBuckets;
-constexpr double kFirstStartSeconds = 1.0 / 16;  // of bucket 1
+constexpr int kBucketsPerOctave = 3;
+constexpr int64_t kFirstStart = 62'500'000;  // ns, of bucket 1
 
 // Before anything is known: the same share is used in each third of an octave, so the chance a
 // second falls with age, and the oldest goes first. The first bucket stands for all ages before.
@@ -23,34 +25,32 @@ constexpr float kHalf = 0.5;
 // Counts halve after so many rests for each key that may be watched.
 constexpr int kRestsToFade = 2;
 
-const std::array<double, kBuckets + 1>& Starts() {
-  static const auto* const kStarts = [] {
-    auto* starts = new std::array<double, kBuckets + 1>;
-    (*starts)[0] = 0;
-    for (int i = 1; i <= kBuckets; ++i)
-      (*starts)[i] = kFirstStartSeconds * std::exp2((i - 1) / 3.0);
+// In nanoseconds.
+const std::array<int64_t, kBuckets>& Starts() {
+  static const std::array<int64_t, kBuckets> kStarts = [] {
+    std::array<int64_t, kBuckets> starts{};
+    for (int i = 1; i < kBuckets; ++i) {
+      const double octaves = static_cast<double>(i - 1) / kBucketsPerOctave;
+      starts[i] = std::llround(static_cast<double>(kFirstStart) * std::exp2(octaves));
+    }
     return starts;
   }();
-  return *kStarts;
+  return kStarts;
 }
 
 }  // namespace
 
 int AgeScale::BucketOf(absl::Duration age) {
-  const auto& starts = Starts();
-  const double seconds = absl::ToDoubleSeconds(age);
-  auto it = std::upper_bound(starts.begin() + 1, starts.begin() + kBuckets, seconds);
-  return static_cast<int>(it - starts.begin()) - 1;
+  const int64_t nanoseconds = absl::ToInt64Nanoseconds(age);
+  if (nanoseconds < kFirstStart) return 0;
+  // The octave by its bits, then the third.
+  const auto octaves = std::bit_width(static_cast<uint64_t>(nanoseconds / kFirstStart)) - 1;
+  int bucket = std::min(1 + kBucketsPerOctave * static_cast<int>(octaves), kBuckets - 1);
+  while (bucket + 1 < kBuckets && Starts()[bucket + 1] <= nanoseconds) ++bucket;
+  return bucket;
 }
 
-absl::Duration AgeScale::Start(int bucket) {
-  static const auto* const kDurations = [] {
-    auto* durations = new std::array<absl::Duration, kBuckets>;
-    for (int i = 0; i < kBuckets; ++i) (*durations)[i] = absl::Seconds(Starts()[i]);
-    return durations;
-  }();
-  return (*kDurations)[bucket];
-}
+absl::Duration AgeScale::Start(int bucket) { return absl::Nanoseconds(Starts()[bucket]); }
 
 ReuseEstimator::ReuseEstimator(Options options)
     : options_(std::move(options)), rests_to_fade_(kRestsToFade * options_.watched) {
@@ -199,7 +199,7 @@ void ReuseEstimator::SetWorth(int block_class, const Hazards& hazards) {
   int spells = 0;
   double* worth = worth_.data() + block_class * kBuckets;
   for (int i = kBuckets - 2; i >= 0; --i) {
-    const double width = Starts()[i + 1] - Starts()[i];
+    const double width = 1e-9 * static_cast<double>(Starts()[i + 1] - Starts()[i]);
     Spell spell{hazards[i], width * (1 - hazards[i] / 2), 1 - hazards[i]};
     // Worth waiting for what is better than now.
     while (spells > 0 && later[spells - 1].rate() > spell.rate()) {
