@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <bitset>
 #include <utility>
 
 namespace tarn::kvstore {
@@ -85,7 +86,8 @@ void KeyTable::MoveEntry(std::byte* piece, uint32_t from, int from_at, uint32_t 
 // Breadth first over what could move into its other line, until a line has a free place; then that
 // path is moved, the last one first.
 bool KeyTable::Displace(const Home& home) {
-  constexpr int kMaxSteps = 192;
+  // At 0.92 one in twenty lines that can be reached has room.
+  constexpr int kMaxSteps = 1024;
   struct Step {
     uint32_t line;
     int16_t from;  // the step whose entry would move here
@@ -95,6 +97,9 @@ bool KeyTable::Displace(const Home& home) {
   steps[0] = {home.first, -1, 0};
   steps[1] = {home.second, -1, 0};
   int count = 2;
+  // A line twice on one path would move what is no longer there.
+  std::bitset<kLines> seen;
+  seen.set(home.first).set(home.second);
   for (int i = 0; i < count; ++i) {
     const Line& line = *LineAt(home.piece, steps[i].line);
     if (int at = FreeIn(line); at >= 0) {
@@ -108,9 +113,8 @@ bool KeyTable::Displace(const Home& home) {
     for (int at = 0; at < kLineKeys && count < kMaxSteps; ++at) {
       Home other = HomeIn(home.piece, Hash(line.keys[at]));
       uint32_t target = other.first == steps[i].line ? other.second : other.first;
-      // A line twice on one path would move what is no longer there.
-      auto seen = [target](const Step& step) { return step.line == target; };
-      if (std::any_of(steps.begin(), steps.begin() + count, seen)) continue;
+      if (seen.test(target)) continue;
+      seen.set(target);
       __builtin_prefetch(LineAt(home.piece, target), 1);
       steps[count++] = {target, static_cast<int16_t>(i), static_cast<int16_t>(at)};
     }
