@@ -38,10 +38,11 @@ void PrintNode(const v1::NodeStatus& node) {
   if (node.info().role() == v1::ROLE_STORE) state = "up";
   if (load.draining()) state = "draining";
   std::cout << absl::StreamFormat(
-      "%-16s %-8s %-14s %9d %18s %18s %8s %7d %7.1f%%\n", node.info().node_id(),
+      "%-16s %-8s %-14s %9d %18s %18s %18s %8s %7d %7.1f%%\n", node.info().node_id(),
       RoleName(node.info().role()), state, node.indexed_blocks(),
       Fill(load.hbm_pages(), load.hbm_pages_free()),
       Fill(load.dram_pages(), load.dram_pages_free()),
+      Fill(load.ssd_pages(), load.ssd_pages_free()),
       absl::StrFormat("%d/%d", load.running(), load.waiting()), load.leaked_pages(),
       Percent(load.hit_tokens(), load.prompt_tokens()));
 }
@@ -75,9 +76,9 @@ class Status : public Command {
         status->prompt_tokens_total(), status->cached_tokens_total(),
         Percent(status->cached_tokens_total(), status->prompt_tokens_total()),
         status->generation_tokens_total());
-    std::cout << absl::StreamFormat("%-16s %-8s %-14s %9s %18s %18s %8s %7s %8s\n", "node", "role",
-                                    "state", "blocks", "hbm pages used", "dram pages used",
-                                    "run/wait", "leaked", "hit");
+    std::cout << absl::StreamFormat("%-16s %-8s %-14s %9s %18s %18s %18s %8s %7s %8s\n", "node",
+                                    "role", "state", "blocks", "hbm pages used", "dram pages used",
+                                    "ssd pages used", "run/wait", "leaked", "hit");
     for (const v1::NodeStatus& node : status->nodes()) PrintNode(node);
     for (const v1::NodeStatus& node : status->nodes()) PrintNetwork(node);
     return 0;
