@@ -60,7 +60,8 @@ const std::optional<TestPorts>& PortsOfThisHost() {
 }
 
 UcxOptions OptionsFor(const std::string& port) {
-  return {.tls = "rc", .devices = port, .verbose = true};
+  // An emulated machine on a busy host takes its time to connect.
+  return {.tls = "rc", .devices = port, .connect_timeout = absl::Seconds(15), .verbose = true};
 }
 
 std::unique_ptr<CableFault> CableFault::Start(const std::string& netem) {
