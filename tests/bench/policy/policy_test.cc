@@ -77,10 +77,9 @@ TEST(MadeUpTraceTest, OursIsNeverFarBelowTheReferences) {
       SCOPED_TRACE(trace.name + " at " + std::to_string(pages));
       const double ours = Learned(trace, pages);
       EXPECT_LE(ours, Belady(trace, pages) + 1e-9);
-      // Where uses are at random nothing can be learned, and all differences are noise.
+      // Where there is nothing to learn, luck alone makes half a point (one standard deviation).
       EXPECT_GE(ours, Lru(trace, pages) - 1.0);
-      // Where a few rounds of a loop are all there is, what must be learned first costs more.
-      EXPECT_GE(ours, S3Fifo(trace, pages) - 2.0);
+      EXPECT_GE(ours, S3Fifo(trace, pages) - 1.0);
     }
   }
 }
