@@ -21,7 +21,7 @@ constexpr auto kHeatDelay = std::chrono::seconds(1);
 constexpr size_t kHeatBatch = 4096;
 
 // `later` on top of what waits for its slot.
-void Merge(BlockIndex::Change& waiting, BlockIndex::Change later) {
+void Merge(SsdIndex::Change& waiting, SsdIndex::Change later) {
   if (later.erase || later.record.has_value()) {
     waiting = std::move(later);
   } else {
@@ -31,7 +31,7 @@ void Merge(BlockIndex::Change& waiting, BlockIndex::Change later) {
 
 }  // namespace
 
-IndexWriter::IndexWriter(std::unique_ptr<BlockIndex> index, int slots, int file_slots,
+IndexWriter::IndexWriter(std::unique_ptr<SsdIndex> index, int slots, int file_slots,
                          absl::Duration retry)
     : index_(std::move(index)), file_slots_(file_slots), retry_(retry), uses_(slots) {
   if (index_->dropped()) ++indexes_dropped_;
@@ -74,8 +74,8 @@ void IndexWriter::Erase(int32_t slot) {
   Want({.slot = slot, .erase = true});
 }
 
-void IndexWriter::Want(BlockIndex::Change change) {
-  BlockIndex::Change& waiting = pending_[change.slot];
+void IndexWriter::Want(SsdIndex::Change change) {
+  SsdIndex::Change& waiting = pending_[change.slot];
   if (!waiting.erase && !waiting.record.has_value()) ++urgent_;
   waiting = std::move(change);
   // Else the thread is awake, or wakes by itself soon.
@@ -85,7 +85,7 @@ void IndexWriter::Want(BlockIndex::Change change) {
 void IndexWriter::Touch(int32_t slot, absl::Time now) {
   MutexLock lock(mutex_);
   Use& use = uses_[slot];
-  BlockIndex::Change& change = pending_[slot];
+  SsdIndex::Change& change = pending_[slot];
   change.slot = slot;
   change.heat = SlotHeat{use.sequence, now, ++use.uses};
   if (pending_.size() >= kHeatBatch) changed_.notify_all();
@@ -98,7 +98,7 @@ bool IndexWriter::stopping() const {
 
 void IndexWriter::Run() {
   while (true) {
-    std::vector<BlockIndex::Change> batch = NextBatch();
+    std::vector<SsdIndex::Change> batch = NextBatch();
     if (RunRecover()) continue;
     if (batch.empty()) {
       if (stopping()) return;
@@ -122,14 +122,14 @@ std::chrono::nanoseconds IndexWriter::Patience() const {
   return urgent_ > 0 ? std::chrono::nanoseconds(kBatchDelay) : kHeatDelay;
 }
 
-std::vector<BlockIndex::Change> IndexWriter::NextBatch() {
+std::vector<SsdIndex::Change> IndexWriter::NextBatch() {
   MutexLock lock(mutex_);
   const auto begin = std::chrono::steady_clock::now();
   while (Patience() > std::chrono::steady_clock::now() - begin) {
     changed_.wait_until(mutex_, begin + Patience());
   }
   failed_ = false;
-  std::vector<BlockIndex::Change> batch;
+  std::vector<SsdIndex::Change> batch;
   if (recovering_) return batch;  // first
   batch.reserve(pending_.size());
   for (auto& [slot, change] : pending_) batch.push_back(std::move(change));
@@ -138,12 +138,12 @@ std::vector<BlockIndex::Change> IndexWriter::NextBatch() {
   return batch;
 }
 
-void IndexWriter::PutBack(std::vector<BlockIndex::Change> changes) {
+void IndexWriter::PutBack(std::vector<SsdIndex::Change> changes) {
   MutexLock lock(mutex_);
   failed_ = true;
-  for (BlockIndex::Change& change : changes) {
-    BlockIndex::Change& waiting = pending_[change.slot];
-    BlockIndex::Change later = std::exchange(waiting, std::move(change));
+  for (SsdIndex::Change& change : changes) {
+    SsdIndex::Change& waiting = pending_[change.slot];
+    SsdIndex::Change later = std::exchange(waiting, std::move(change));
     if (later.slot >= 0) Merge(waiting, std::move(later));
   }
   urgent_ = 0;
@@ -179,12 +179,12 @@ class IndexWriter::Scan {
     batch_.reserve(kScanBatch);
   }
 
-  const std::vector<BlockIndex::Change>& gone() const { return gone_; }
+  const std::vector<SsdIndex::Change>& gone() const { return gone_; }
 
  private:
   IndexWriter& writer_;
   std::vector<Recovered> batch_;
-  std::vector<BlockIndex::Change> gone_;
+  std::vector<SsdIndex::Change> gone_;
   double percent_ = 0;
 };
 

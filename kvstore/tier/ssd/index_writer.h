@@ -18,7 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/base/mutex.h"
-#include "kvstore/tier/ssd/block_index.h"
+#include "kvstore/tier/ssd/ssd_index.h"
 
 namespace tarn::kvstore {
 
@@ -33,7 +33,7 @@ class IndexWriter {
 
   // `file_slots`: those whose bytes were there before the file was made to fit `slots`; records of
   // other slots are dropped.
-  IndexWriter(std::unique_ptr<BlockIndex> index, int slots, int file_slots,
+  IndexWriter(std::unique_ptr<SsdIndex> index, int slots, int file_slots,
               absl::Duration retry = absl::Seconds(1));
   ~IndexWriter();
 
@@ -60,21 +60,21 @@ class IndexWriter {
     uint64_t sequence = 0;
     uint32_t uses = 0;
   };
-  using Pending = absl::flat_hash_map<int32_t, BlockIndex::Change>;
+  using Pending = absl::flat_hash_map<int32_t, SsdIndex::Change>;
 
   void Run();
   bool RunRecover();
   // Records of one scan, handed on in batches.
   class Scan;
   // What to write now; waits for it. Empty: the writer ends.
-  std::vector<BlockIndex::Change> NextBatch();
+  std::vector<SsdIndex::Change> NextBatch();
   std::chrono::nanoseconds Patience() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Want(BlockIndex::Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PutBack(std::vector<BlockIndex::Change> changes);
+  void Want(SsdIndex::Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PutBack(std::vector<SsdIndex::Change> changes);
   bool stopping() const;
   void WaitForTaken();
 
-  const std::unique_ptr<BlockIndex> index_;
+  const std::unique_ptr<SsdIndex> index_;
   const int file_slots_;
   const absl::Duration retry_;
   std::atomic<uint64_t> errors_ = 0, records_dropped_ = 0, indexes_dropped_ = 0;

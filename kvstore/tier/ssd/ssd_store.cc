@@ -11,10 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
-#include "kvstore/tier/ssd/block_index.h"
 #include "kvstore/tier/ssd/file_io.h"
 #include "kvstore/tier/ssd/index_writer.h"
 #include "kvstore/tier/ssd/slot_file.h"
+#include "kvstore/tier/ssd/ssd_index.h"
 
 namespace tarn::kvstore {
 namespace {
@@ -71,8 +71,8 @@ class SsdStore::Device : public SlotDevice {
     RETURN_IF_ERROR(MakeDirectory(options.directory + "/index"));
     // First: it has the lock, and knows whether the file is of this layout.
     ASSIGN_OR_RETURN(
-        std::unique_ptr<BlockIndex> index,
-        BlockIndex::Open(options.directory + "/index", SuperblockOf(options), options.index_env));
+        std::unique_ptr<SsdIndex> index,
+        SsdIndex::Open(options.directory + "/index", SuperblockOf(options), options.index_env));
     const uint64_t bytes = uint64_t{layout_.page_bytes()} * slots;
     ASSIGN_OR_RETURN(SlotFile file, SlotFile::Open(options.directory + "/slots", bytes));
     const auto found =

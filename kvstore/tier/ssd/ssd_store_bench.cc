@@ -32,8 +32,8 @@
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "kvstore/tier/conformance_harness.h"
-#include "kvstore/tier/ssd/block_index.h"
 #include "kvstore/tier/ssd/slot_file.h"
+#include "kvstore/tier/ssd/ssd_index.h"
 #include "kvstore/tier/ssd/ssd_store.h"
 
 namespace tarn::kvstore {
@@ -315,8 +315,8 @@ void BenchRecover(const std::string& directory, int records) {
     const Superblock superblock{.layout_fingerprint = kSmallLayout.Fingerprint(),
                                 .slot_bytes = kSmallLayout.page_bytes(),
                                 .layout = kSmallLayout.ToString()};
-    const auto index = *BlockIndex::Open(directory + "/many/index", superblock);
-    std::vector<BlockIndex::Change> changes;
+    const auto index = *SsdIndex::Open(directory + "/many/index", superblock);
+    std::vector<SsdIndex::Change> changes;
     for (int slot = 0; slot < records; ++slot) {
       IndexRecord record;
       record.block = TestRecord(slot);

@@ -28,7 +28,7 @@ struct Options;
 
 namespace tarn::kvstore {
 
-class BlockIndex {
+class SsdIndex {
  public:
   // What happens to one slot. Heat of a record comes after the record.
   struct Change {
@@ -44,10 +44,10 @@ class BlockIndex {
   // FAILED_PRECONDITION: another process has it, or it is of another layout, model or format; says
   // what to do. RESOURCE_EXHAUSTED: no space. UNAVAILABLE: cannot be read or written. `env`: for
   // tests, outlives the index.
-  static absl::StatusOr<std::unique_ptr<BlockIndex>> Open(const std::string& directory,
-                                                          const Superblock& superblock,
-                                                          rocksdb::Env* env = nullptr);
-  ~BlockIndex();
+  static absl::StatusOr<std::unique_ptr<SsdIndex>> Open(const std::string& directory,
+                                                        const Superblock& superblock,
+                                                        rocksdb::Env* env = nullptr);
+  ~SsdIndex();
 
   // All or nothing. After an error it may be tried again.
   absl::Status Apply(const std::vector<Change>& changes);
@@ -65,7 +65,7 @@ class BlockIndex {
   uint64_t written_bytes() const;
 
  private:
-  BlockIndex(std::string directory, Superblock superblock, rocksdb::Env* env);
+  SsdIndex(std::string directory, Superblock superblock, rocksdb::Env* env);
   rocksdb::Options MakeOptions() const;
   absl::Status OpenDatabase();
   absl::Status Reopen();

@@ -1,4 +1,4 @@
-#include "kvstore/tier/ssd/block_index.h"
+#include "kvstore/tier/ssd/ssd_index.h"
 
 #include <glog/logging.h>
 #include <rocksdb/db.h>
@@ -58,15 +58,15 @@ absl::Status Translate(const rocksdb::Status& status) {
 
 }  // namespace
 
-BlockIndex::BlockIndex(std::string directory, Superblock superblock, rocksdb::Env* env)
+SsdIndex::SsdIndex(std::string directory, Superblock superblock, rocksdb::Env* env)
     : directory_(std::move(directory)),
       superblock_(std::move(superblock)),
       env_(env),
       statistics_(rocksdb::CreateDBStatistics()) {}
 
-BlockIndex::~BlockIndex() = default;
+SsdIndex::~SsdIndex() = default;
 
-rocksdb::Options BlockIndex::MakeOptions() const {
+rocksdb::Options SsdIndex::MakeOptions() const {
   rocksdb::Options options;
   options.create_if_missing = true;
   if (env_ != nullptr) options.env = env_;
@@ -87,10 +87,10 @@ rocksdb::Options BlockIndex::MakeOptions() const {
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<BlockIndex>> BlockIndex::Open(const std::string& directory,
-                                                             const Superblock& superblock,
-                                                             rocksdb::Env* env) {
-  std::unique_ptr<BlockIndex> index(new BlockIndex(directory, superblock, env));
+absl::StatusOr<std::unique_ptr<SsdIndex>> SsdIndex::Open(const std::string& directory,
+                                                         const Superblock& superblock,
+                                                         rocksdb::Env* env) {
+  std::unique_ptr<SsdIndex> index(new SsdIndex(directory, superblock, env));
   absl::Status status = index->OpenDatabase();
   if (status.ok()) status = index->CheckSuperblock();
   if (absl::IsDataLoss(status)) {
@@ -102,7 +102,7 @@ absl::StatusOr<std::unique_ptr<BlockIndex>> BlockIndex::Open(const std::string& 
   return index;
 }
 
-absl::Status BlockIndex::OpenDatabase() {
+absl::Status SsdIndex::OpenDatabase() {
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status = rocksdb::DB::Open(MakeOptions(), directory_, &db);
   db_.reset(db);
@@ -114,7 +114,7 @@ absl::Status BlockIndex::OpenDatabase() {
   return Annotate(Translate(status), absl::StrCat("the index in ", directory_));
 }
 
-absl::Status BlockIndex::CheckSuperblock() {
+absl::Status SsdIndex::CheckSuperblock() {
   std::string bytes;
   const rocksdb::Status got = db_->Get(rocksdb::ReadOptions(), kSuperblock, &bytes);
   if (got.IsNotFound()) {
@@ -139,7 +139,7 @@ absl::Status BlockIndex::CheckSuperblock() {
                    ", this node's is ", superblock_.layout, advice));
 }
 
-absl::Status BlockIndex::Drop() {
+absl::Status SsdIndex::Drop() {
   dropped_ = true;
   db_.reset();
   const rocksdb::Status destroyed = rocksdb::DestroyDB(directory_, MakeOptions());
@@ -153,7 +153,7 @@ absl::Status BlockIndex::Drop() {
   return CheckSuperblock();
 }
 
-absl::Status BlockIndex::Apply(const std::vector<Change>& changes) {
+absl::Status SsdIndex::Apply(const std::vector<Change>& changes) {
   if (db_ == nullptr) RETURN_IF_ERROR(Reopen());
   rocksdb::WriteBatch batch;
   for (const Change& change : changes) {
@@ -173,7 +173,7 @@ absl::Status BlockIndex::Apply(const std::vector<Change>& changes) {
   return Translate(status);
 }
 
-absl::Status BlockIndex::Reopen() {
+absl::Status SsdIndex::Reopen() {
   const absl::Status status = OpenDatabase();
   if (!absl::IsDataLoss(status)) return status;
   LOG(ERROR) << "SSD tier: the index is damaged after failed writes (" << Message(status)
@@ -181,7 +181,7 @@ absl::Status BlockIndex::Reopen() {
   return Drop();
 }
 
-absl::Status BlockIndex::Scan(const See& see, const std::function<bool()>& stop) {
+absl::Status SsdIndex::Scan(const See& see, const std::function<bool()>& stop) {
   if (db_ == nullptr) RETURN_IF_ERROR(Reopen());
   rocksdb::ReadOptions options;
   options.readahead_size = 4 << 20;
@@ -217,7 +217,7 @@ absl::Status BlockIndex::Scan(const See& see, const std::function<bool()>& stop)
   return bad.empty() ? absl::OkStatus() : Apply(bad);
 }
 
-uint64_t BlockIndex::written_bytes() const {
+uint64_t SsdIndex::written_bytes() const {
   return statistics_->getTickerCount(rocksdb::WAL_FILE_BYTES) +
          statistics_->getTickerCount(rocksdb::FLUSH_WRITE_BYTES) +
          statistics_->getTickerCount(rocksdb::COMPACT_WRITE_BYTES);
