@@ -376,7 +376,7 @@ using Policies = testing::Types<LruPolicy, S3FifoPolicy, LearnedPolicy>;
 TYPED_TEST_SUITE(EveryPolicyTest, Policies);
 
 TYPED_TEST(EveryPolicyTest, AgreesWithAModel) {
-  for (uint64_t seed = 0; seed < 50; ++seed) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     ModelCheck check(seed, std::make_unique<TypeParam>(ModelCheck::kPages));
     for (int step = 0; step < 600; ++step) {

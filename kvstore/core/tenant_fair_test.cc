@@ -145,7 +145,7 @@ TYPED_TEST_SUITE(TenantPropertyTest, Inners);
 
 TYPED_TEST(TenantPropertyTest, NobodyFallsBelowItsGuarantee) {
   constexpr int kPages = 64, kTenants = 5;
-  for (uint64_t seed = 0; seed < 10; ++seed) {
+  for (uint64_t seed = 0; seed < 5; ++seed) {
     Random random(seed);
     TenantFairPolicy::Options options;
     std::vector<int> guaranteed;
@@ -162,7 +162,7 @@ TYPED_TEST(TenantPropertyTest, NobodyFallsBelowItsGuarantee) {
     std::map<int, BlockKey> last;  // of each tenant's chain
     std::multiset<int32_t> holds;
     absl::Time now = kNow;
-    for (int step = 0; step < 5000; ++step) {
+    for (int step = 0; step < 1500; ++step) {
       now += absl::Milliseconds(random.UniformInt(int64_t{0}, int64_t{500}));
       std::vector<int> before;
       for (int i = 0; i < kTenants; ++i)
