@@ -57,8 +57,7 @@ void RunOn(EventLoop& loop, const std::function<void()>& task) {
 class Directory {
  public:
   Directory() {
-    service_ = std::make_unique<DirectoryService>(
-        &loop_, DirectoryOptions{.settle_time = absl::ZeroDuration()});
+    service_ = std::make_unique<DirectoryService>(&loop_);
     auto server = RpcServer::Start({}, {service_.get()});
     CHECK(server.ok()) << server.status();
     rpc_ = std::move(*server);

@@ -185,10 +185,14 @@ grpc::ServerWriteReactor<v1::DirectoryUpdate>* DirectoryService::Subscribe(
     grpc::CallbackServerContext* context, const v1::SubscribeRequest* request) {
   StreamOptions options;
   options.max_queued_bytes = options_.max_subscriber_bytes;
-  auto open = [this,
-               without_blocks = request->without_blocks()](std::shared_ptr<UpdateStream> stream) {
+  Subscriber subscriber{.without_blocks = request->without_blocks()};
+  for (const std::string& node : request->known_nodes()) {
+    subscriber.known_nodes.emplace_back(node);
+  }
+  auto open = [this, subscriber](std::shared_ptr<UpdateStream> stream) {
     uint64_t id = ++last_id_;
-    subscribers_[id] = {.stream = std::move(stream), .without_blocks = without_blocks};
+    subscribers_[id] = subscriber;
+    subscribers_[id].stream = std::move(stream);
     Greet(id);
     return WriterHandler{.on_closed = [this, id](const absl::Status&) {
       auto it = subscribers_.find(id);
@@ -220,7 +224,7 @@ void DirectoryService::GreetFurther(uint64_t id) {
     delay = kPendingDelay;
   } else if (!subscriber.has_index) {
     SendPart(subscriber);
-  } else if (Settled()) {
+  } else if (Settled(subscriber)) {
     v1::DirectoryUpdate caught_up;
     caught_up.set_caught_up(true);
     return subscriber.stream->Send(std::move(caught_up));
@@ -243,9 +247,11 @@ void DirectoryService::SendPart(Subscriber& subscriber) {
   subscriber.has_index = subscriber.cursor == 0;
 }
 
-bool DirectoryService::Settled() const {
+bool DirectoryService::Settled(const Subscriber& subscriber) const {
   absl::Duration age = loop_->Now() - start_;
-  if (age < options_.settle_time) return false;
+  bool known_are_here = std::all_of(subscriber.known_nodes.begin(), subscriber.known_nodes.end(),
+                                    [this](const NodeId& node) { return members_.contains(node); });
+  if (!known_are_here && age < options_.settle_time) return false;
   return age >= options_.max_settle_time ||
          std::all_of(members_.begin(), members_.end(),
                      [](const auto& member) { return member.second.inventory.complete(); });

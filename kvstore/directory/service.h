@@ -6,7 +6,8 @@
 // A node is known as long as its stream lasts; when that ends, all subscribers are told that it has
 // left. A new life of a node replaces the old one. Nothing is stored: after a restart nodes and
 // subscribers connect again and send what they know. A young directory knows less than its
-// subscribers, so it says "caught up" only when nodes have had the time to come back.
+// subscribers, so it says "caught up" only when the nodes that a subscriber knows are back, or have
+// had the time for it.
 //
 // Blocks are kept once, in an index with a hard limit; what is beyond is refused and counted (see
 // BlockIndex), but passed on to those who are subscribed. A subscriber first gets the index in
@@ -38,9 +39,9 @@ struct DirectoryOptions {
   BlockIndexOptions index;
   // Of what one subscriber has not taken yet.
   size_t max_subscriber_bytes = size_t{256} << 20;
-  // From the start until subscribers may be told that they have caught up. Publishers come back
-  // within a second, or two where their machine is busy.
-  absl::Duration settle_time = absl::Seconds(3);
+  // From the start on, so long a subscriber waits for nodes that it knows from before. Publishers
+  // come back within a second, or a few where their machine is busy.
+  absl::Duration settle_time = absl::Seconds(5);
   // So long, from the start, that is put off further by snapshots of nodes that have not ended.
   absl::Duration max_settle_time = absl::Seconds(30);
 };
@@ -85,6 +86,7 @@ class DirectoryService : public v1::Directory::CallbackService {
   struct Subscriber {
     std::shared_ptr<UpdateStream> stream;
     bool without_blocks = false;
+    std::vector<NodeId> known_nodes;  // from before
     // What it gets at first.
     bool has_index = false;
     uint64_t cursor = 0;
@@ -103,7 +105,7 @@ class DirectoryService : public v1::Directory::CallbackService {
   void Greet(uint64_t id);
   void GreetFurther(uint64_t id);
   void SendPart(Subscriber& subscriber);
-  bool Settled() const;
+  bool Settled(const Subscriber& subscriber) const;
   void Sweep();
   void Broadcast(const v1::DirectoryUpdate& update, bool is_blocks);
   absl::StatusOr<v1::MatchResponse> Answer(const v1::MatchRequest& request) const;

@@ -62,6 +62,7 @@ class Subscription : public DirectorySubscriber {
     stub_ = v1::Directory::NewStub(MakeChannel(target));
     v1::SubscribeRequest request;
     request.set_without_blocks(options_.without_blocks);
+    for (const auto& [node, known] : current_->nodes) request.add_known_nodes(node.value());
     StreamOptions stream_options;
     stream_options.connect_timeout = absl::Seconds(2);
     reader_ = OpenReader(
