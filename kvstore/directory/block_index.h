@@ -3,8 +3,9 @@
 // Who holds which block: the index that directories and routers keep of all nodes' inventories.
 //
 // A cache of what nodes said (invariant I5): it can be lost, and it can be wrong; a pull verifies.
-// Pure: apply updates, ask questions. Const calls may overlap, others not; no call takes longer
-// than about a millisecond, however much is known. Movable.
+// Pure: apply updates, ask questions. Const calls may overlap, others not; none waits for
+// all that is known: the longest, a message that moves a piece of the growing table, takes some ms.
+// Movable.
 //
 // Memory: a hard limit in bytes. A block in one place takes 32 bytes when full, and 35 to 44 while
 // there is room to grow; a second place takes 32 more, further ones 12 to 24 each. When full, new

@@ -310,7 +310,10 @@ TEST(DirectoryTest, AllDirectoriesRestartAtOnceWhileBlocksComeAndGo) {
   };
   b.Publish(999'999);
   publish(40);
+  // What it does not know yet it would not miss.
   ASSERT_TRUE(watcher.EventuallyEquals("a", a, published));
+  ASSERT_TRUE(watcher.Eventually(
+      [](const DirectorySubscriber& s) { return s.index().BlocksOf(NodeId("b")) > 0; }));
   for (int round = 0; round < 2; ++round) {
     for (auto& directory : directories) directory.reset();
     publish(20);

@@ -9,7 +9,7 @@
 // 32.2 bytes when full; 35 before growing, up to 44 just after, while there is memory to grow into.
 //
 // Growth: pieces partition the hash range. A growing table fills 5/4 as many new pieces in the
-// order of that range, one old piece each some hundred insertions (below a millisecond), and uses
+// order of that range, one old piece each some hundred insertions (some milliseconds), and uses
 // each old one again as a new one. So there is no long pause and no second table.
 //
 // A key that hashes into a crowd can be refused. Keys are uniform unless somebody forges them, for

@@ -16,7 +16,7 @@ namespace tarn::kvstore {
 namespace {
 
 constexpr absl::Duration kMinBackoff = absl::Milliseconds(50);
-// Half a millisecond of the loop, and a tenth of a megabyte.
+// One or two milliseconds of the loop, and a tenth of a megabyte.
 constexpr int kPartPlaces = 2048;
 // The next part waits while the stream has more than this to send.
 constexpr size_t kMaxPending = size_t{4} << 20;
