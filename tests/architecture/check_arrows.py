@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Checks the dependency arrows of docs/architecture.md over #includes and BUILD deps.
+"""Checks the dependency arrows of docs/architecture.md over #includes and BUILD deps, and that no two
+headers define a class of one name in one namespace: the linker would take either for both.
 
 Usage: check_arrows.py [ROOT]. Prints one line a violation and exits 1 if there is any.
 `check_arrows.py --self-test` breaks each rule in a scratch tree and expects to be told.
@@ -55,6 +56,8 @@ VENDORS = [
     (re.compile(r"^grpcpp/|^grpc/"), ["common/rpc/"]),
 ]
 
+NAMESPACE = re.compile(r"^namespace ([\w:]+) \{")
+CLASS = re.compile(r"^(?:class|struct|union)(?: alignas\(\w+\)| ABSL_\w+)* (\w+)(?: final)?(?: :[^;]*| )?\{")
 SOURCE = re.compile(r"\.(h|cc|cu|cuh)$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^">]+)[">]')
 LABEL = re.compile(r'"//([a-z_]+)(?:/([a-z_0-9/]*))?(?::[^"]*)?"')
@@ -142,7 +145,18 @@ def check_build(path, text):
                 yield "%s: %s" % (path, error)
 
 
+def classes(text):
+    """Names of the classes that a header defines, with their namespace."""
+    namespace = ""
+    for line in text.splitlines():
+        if match := NAMESPACE.match(line):
+            namespace = match.group(1)
+        elif match := CLASS.match(line):
+            yield namespace + "::" + match.group(1)
+
+
 def check(root):
+    defined = {}
     for path in sorted(files(root)):
         is_build = os.path.basename(path) in ("BUILD", "BUILD.bazel")
         if not is_build and not SOURCE.search(path):
@@ -150,6 +164,10 @@ def check(root):
         with open(os.path.join(root, path), encoding="utf-8") as f:
             text = f.read()
         yield from (check_build if is_build else check_source)(path, text)
+        if path.endswith(".h") and not TEST.search(path):
+            for name in classes(text):
+                if defined.setdefault(name, path) != path:
+                    yield "%s: %s is defined in %s too" % (path, name, defined[name])
 
 
 BROKEN = {
@@ -168,8 +186,11 @@ BROKEN = {
     "decode_node/scheduling/BUILD": 'tarn_library(name = "x", deps = ["//router/policy:y"])',
     "kvstore/core/BUILD": 'tarn_library(name = "x", deps = ["//kvstore/client:y"])',
     "router/BUILD": 'package(default_visibility = ["//visibility:public"])',
+    "kvstore/tier/l.h": "namespace tarn::kvstore {\nstruct Twice {",
 }
 CLEAN = {
+    "kvstore/core/ok.h": "namespace tarn::kvstore {\nclass Twice : public Seam {\nclass Once;",
+    "engine/model/ok.h": "namespace tarn::engine {\nclass Twice {",
     "kvstore/client/ok.cc": '#include "kvstore/core/types.h"\n#include "proto/kvstore.pb.h"',
     "kvstore/core/ok_test.cc": "#include <thread>",
     "router/policy/BUILD": 'x(visibility = ["//sim:__subpackages__"], deps = ["//common/base"])',
