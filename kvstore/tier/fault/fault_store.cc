@@ -103,10 +103,16 @@ class FaultBlockStore::Device : public SlotDevice, public std::enable_shared_fro
 
 FaultBlockStore::FaultBlockStore(std::unique_ptr<BlockStore> base, const FaultStoreOptions& options,
                                  EventLoop* loop, StoreFaultPlan plan)
-    : device_(std::make_shared<Device>(std::move(base), options.layout, loop, std::move(plan))),
-      queue_(SlotQueue::Make(
-          {options.layout, device_->base().slots(), options.max_reads, options.max_writes}, loop,
-          device_.get())) {
+    : FaultBlockStore(
+          options, loop,
+          std::make_shared<Device>(std::move(base), options.layout, loop, std::move(plan))) {}
+
+FaultBlockStore::FaultBlockStore(const FaultStoreOptions& options, EventLoop* loop,
+                                 std::shared_ptr<Device> device)
+    : QueuedStore(SlotQueue::Make(
+          {options.layout, device->base().slots(), options.max_reads, options.max_writes}, loop,
+          device.get())),
+      device_(std::move(device)) {
   device_->Attach(queue_);
 }
 
@@ -116,20 +122,6 @@ FaultBlockStore::~FaultBlockStore() {
 }
 
 void FaultBlockStore::SetPlan(StoreFaultPlan plan) { device_->SetPlan(std::move(plan)); }
-
-int FaultBlockStore::slots() const { return queue_->slots(); }
-
-void FaultBlockStore::Write(int32_t slot, const BlockRecord& record,
-                            std::span<const std::byte> page, Done done) {
-  queue_->Write(slot, record, page, std::move(done));
-}
-
-void FaultBlockStore::Read(int32_t slot, const BlockKey& key, std::span<std::byte> page,
-                           absl::Time deadline, Done done) {
-  queue_->Read(slot, key, page, deadline, std::move(done));
-}
-
-void FaultBlockStore::Erase(int32_t slot) { queue_->Erase(slot); }
 
 BlockStoreStats FaultBlockStore::Stats() const {
   const BlockStoreStats below = device_->base().Stats();

@@ -17,7 +17,7 @@
 #include "common/memory/block_layout.h"
 #include "common/runtime/event_loop.h"
 #include "kvstore/tier/block_store.h"
-#include "kvstore/tier/slot_queue.h"
+#include "kvstore/tier/queued_store.h"
 
 namespace tarn::kvstore {
 
@@ -59,7 +59,7 @@ struct FaultStoreOptions {
   int max_writes = 256;
 };
 
-class FaultBlockStore : public BlockStore {
+class FaultBlockStore : public QueuedStore<BlockStore> {
  public:
   // `loop` is the loop of `base`.
   FaultBlockStore(std::unique_ptr<BlockStore> base, const FaultStoreOptions& options,
@@ -69,20 +69,15 @@ class FaultBlockStore : public BlockStore {
   // For calls whose turn comes from now on.
   void SetPlan(StoreFaultPlan plan);
 
-  int slots() const override;
-  void Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-             Done done) override;
-  void Read(int32_t slot, const BlockKey& key, std::span<std::byte> page, absl::Time deadline,
-            Done done) override;
-  void Erase(int32_t slot) override;
   BlockStoreStats Stats() const override;
 
  private:
   friend class FaultPersistentBlockStore;  // which is this over a store that can be recovered
   class Device;
+  FaultBlockStore(const FaultStoreOptions& options, EventLoop* loop,
+                  std::shared_ptr<Device> device);
 
   const std::shared_ptr<Device> device_;
-  const std::shared_ptr<SlotQueue> queue_;
 };
 
 class FaultPersistentBlockStore : public PersistentBlockStore {

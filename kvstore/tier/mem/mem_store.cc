@@ -73,29 +73,19 @@ class MemStore::Device : public SlotDevice, public std::enable_shared_from_this<
 };
 
 MemStore::MemStore(const MemStoreOptions& options, EventLoop* loop, std::shared_ptr<MemDisk> disk)
-    : options_(options),
+    : MemStore(options, loop, std::make_shared<Device>(options, loop, std::move(disk))) {}
+
+MemStore::MemStore(const MemStoreOptions& options, EventLoop* loop, std::shared_ptr<Device> device)
+    : QueuedStore(
+          SlotQueue::Make({options.layout, options.slots, options.max_reads, options.max_writes},
+                          loop, device.get())),
+      options_(options),
       loop_(loop),
-      device_(std::make_shared<Device>(options, loop, std::move(disk))),
-      queue_(SlotQueue::Make({options.layout, options.slots, options.max_reads, options.max_writes},
-                             loop, device_.get())) {
+      device_(std::move(device)) {
   device_->Attach(queue_);
 }
 
 MemStore::~MemStore() { queue_->Close(); }
-
-int MemStore::slots() const { return queue_->slots(); }
-
-void MemStore::Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-                     Done done) {
-  queue_->Write(slot, record, page, std::move(done));
-}
-
-void MemStore::Read(int32_t slot, const BlockKey& key, std::span<std::byte> page,
-                    absl::Time deadline, Done done) {
-  queue_->Read(slot, key, page, deadline, std::move(done));
-}
-
-void MemStore::Erase(int32_t slot) { queue_->Erase(slot); }
 
 BlockStoreStats MemStore::Stats() const {
   BlockStoreStats stats = queue_->stats();

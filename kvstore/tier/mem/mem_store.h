@@ -13,7 +13,7 @@
 #include "common/memory/block_layout.h"
 #include "common/runtime/event_loop.h"
 #include "kvstore/tier/block_store.h"
-#include "kvstore/tier/slot_queue.h"
+#include "kvstore/tier/queued_store.h"
 
 namespace tarn::kvstore {
 
@@ -40,17 +40,11 @@ struct MemStoreOptions {
 };
 
 // Loop-only.
-class MemStore : public PersistentBlockStore {
+class MemStore : public QueuedStore<PersistentBlockStore> {
  public:
   MemStore(const MemStoreOptions& options, EventLoop* loop, std::shared_ptr<MemDisk> disk);
   ~MemStore() override;
 
-  int slots() const override;
-  void Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-             Done done) override;
-  void Read(int32_t slot, const BlockKey& key, std::span<std::byte> page, absl::Time deadline,
-            Done done) override;
-  void Erase(int32_t slot) override;
   BlockStoreStats Stats() const override;
   void Recover(OnRecovered recovered, Done done) override;
 
@@ -59,11 +53,11 @@ class MemStore : public PersistentBlockStore {
 
  private:
   class Device;
+  MemStore(const MemStoreOptions& options, EventLoop* loop, std::shared_ptr<Device> device);
 
   const MemStoreOptions options_;
   EventLoop* const loop_;
   const std::shared_ptr<Device> device_;
-  const std::shared_ptr<SlotQueue> queue_;
 };
 
 }  // namespace tarn::kvstore

@@ -105,14 +105,16 @@ absl::StatusOr<std::unique_ptr<SlabStore>> SlabStore::Create(const SlabStoreOpti
                                                              Transport* transport) {
   const size_t bytes = options.layout.page_bytes() * static_cast<size_t>(options.slots);
   ASSIGN_OR_RETURN(std::unique_ptr<RegisteredMemory> memory, transport->Allocate(bytes));
-  return std::unique_ptr<SlabStore>(new SlabStore(options, loop, transport, std::move(memory)));
+  auto device = std::make_unique<Device>(options.layout, transport, std::move(memory));
+  return std::unique_ptr<SlabStore>(new SlabStore(options, loop, std::move(device)));
 }
 
-SlabStore::SlabStore(const SlabStoreOptions& options, EventLoop* loop, Transport* transport,
-                     Memory memory)
-    : device_(std::make_unique<Device>(options.layout, transport, std::move(memory))),
-      queue_(SlotQueue::Make({options.layout, options.slots, options.max_reads, options.max_writes},
-                             loop, device_.get())) {
+SlabStore::SlabStore(const SlabStoreOptions& options, EventLoop* loop,
+                     std::unique_ptr<Device> device)
+    : QueuedStore(
+          SlotQueue::Make({options.layout, options.slots, options.max_reads, options.max_writes},
+                          loop, device.get())),
+      device_(std::move(device)) {
   device_->Attach(queue_);
 }
 
@@ -121,20 +123,6 @@ SlabStore::~SlabStore() { queue_->Close(); }
 void SlabStore::Connect(PeerId self, std::vector<Memory> regions) {
   device_->Connect(self, std::move(regions));
 }
-
-int SlabStore::slots() const { return queue_->slots(); }
-
-void SlabStore::Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-                      Done done) {
-  queue_->Write(slot, record, page, std::move(done));
-}
-
-void SlabStore::Read(int32_t slot, const BlockKey& key, std::span<std::byte> page,
-                     absl::Time deadline, Done done) {
-  queue_->Read(slot, key, page, deadline, std::move(done));
-}
-
-void SlabStore::Erase(int32_t slot) { queue_->Erase(slot); }
 
 BlockStoreStats SlabStore::Stats() const {
   BlockStoreStats stats = queue_->stats();

@@ -23,7 +23,7 @@
 #include "common/transport/transport.h"
 #include "kvstore/core/types.h"
 #include "kvstore/tier/block_store.h"
-#include "kvstore/tier/slot_queue.h"
+#include "kvstore/tier/queued_store.h"
 
 namespace tarn::kvstore {
 
@@ -34,7 +34,9 @@ struct SlabStoreOptions {
   int max_writes = 256;
 };
 
-class SlabStore : public BlockStore {
+// Write says DATA_LOSS too where the page is sealed, but does not match its checksum. From the time
+// that Erase takes effect no peer can read the block.
+class SlabStore : public QueuedStore<BlockStore> {
  public:
   using Memory = std::shared_ptr<RegisteredMemory>;
 
@@ -49,14 +51,6 @@ class SlabStore : public BlockStore {
   // and all `regions`, each by its index. Pages that calls name lie in `regions`.
   void Connect(PeerId self, std::vector<Memory> regions);
 
-  int slots() const override;
-  // DATA_LOSS: `page` is sealed, but does not match its checksum.
-  void Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-             Done done) override;
-  void Read(int32_t slot, const BlockKey& key, std::span<std::byte> page, absl::Time deadline,
-            Done done) override;
-  // From the time that it takes effect no peer can read the block.
-  void Erase(int32_t slot) override;
   BlockStoreStats Stats() const override;
 
   // Says which block lies in Bytes(slot), whole but for its epoch, which becomes that of `block`:
@@ -72,10 +66,9 @@ class SlabStore : public BlockStore {
  private:
   class Device;
 
-  SlabStore(const SlabStoreOptions& options, EventLoop* loop, Transport* transport, Memory memory);
+  SlabStore(const SlabStoreOptions& options, EventLoop* loop, std::unique_ptr<Device> device);
 
   const std::unique_ptr<Device> device_;
-  const std::shared_ptr<SlotQueue> queue_;
 };
 
 }  // namespace tarn::kvstore

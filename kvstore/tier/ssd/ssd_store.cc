@@ -208,29 +208,15 @@ absl::StatusOr<std::unique_ptr<SsdStore>> SsdStore::Open(const SsdStoreOptions& 
 
 SsdStore::SsdStore(EventLoop* loop, std::shared_ptr<Device> device,
                    std::shared_ptr<SlotQueue> queue, std::string io_name)
-    : loop_(loop),
+    : QueuedStore(std::move(queue)),
+      loop_(loop),
       device_(std::move(device)),
-      queue_(std::move(queue)),
       io_name_(std::move(io_name)) {}
 
 SsdStore::~SsdStore() {
   queue_->Close();
   device_->Close();
 }
-
-int SsdStore::slots() const { return queue_->slots(); }
-
-void SsdStore::Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-                     Done done) {
-  queue_->Write(slot, record, page, std::move(done));
-}
-
-void SsdStore::Read(int32_t slot, const BlockKey& key, std::span<std::byte> page,
-                    absl::Time deadline, Done done) {
-  queue_->Read(slot, key, page, deadline, std::move(done));
-}
-
-void SsdStore::Erase(int32_t slot) { queue_->Erase(slot); }
 
 BlockStoreStats SsdStore::Stats() const {
   BlockStoreStats stats = queue_->stats();

@@ -23,7 +23,7 @@
 #include "common/memory/block_layout.h"
 #include "common/runtime/event_loop.h"
 #include "kvstore/tier/block_store.h"
-#include "kvstore/tier/slot_queue.h"
+#include "kvstore/tier/queued_store.h"
 
 namespace rocksdb {
 class Env;
@@ -57,7 +57,7 @@ struct SsdStoreOptions {
   rocksdb::Env* index_env = nullptr;
 };
 
-class SsdStore : public PersistentBlockStore {
+class SsdStore : public QueuedStore<PersistentBlockStore> {
  public:
   // Opens the directory and allocates the file; blocks. `loop` outlives the store.
   // FAILED_PRECONDITION: another process has it, or it holds blocks of another layout, model or
@@ -67,12 +67,6 @@ class SsdStore : public PersistentBlockStore {
                                                         EventLoop* loop);
   ~SsdStore() override;
 
-  int slots() const override;
-  void Write(int32_t slot, const BlockRecord& record, std::span<const std::byte> page,
-             Done done) override;
-  void Read(int32_t slot, const BlockKey& key, std::span<std::byte> page, absl::Time deadline,
-            Done done) override;
-  void Erase(int32_t slot) override;
   BlockStoreStats Stats() const override;
   void Recover(OnRecovered recovered, Done done) override;
 
@@ -87,7 +81,6 @@ class SsdStore : public PersistentBlockStore {
 
   EventLoop* const loop_;
   const std::shared_ptr<Device> device_;
-  const std::shared_ptr<SlotQueue> queue_;
   const std::string io_name_;
 };
 
