@@ -11,6 +11,7 @@
 #include "common/base/status.h"
 #include "common/http/status_pages.h"
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/node/node_transport.h"
@@ -361,14 +362,6 @@ absl::StatusOr<std::unique_ptr<PoolNode>> PoolNode::Create(PoolNodeOptions optio
   return PoolNodeImpl::Create(std::move(options));
 }
 
-void PoolNode::RunOnLoop(const std::function<void()>& task) {
-  CHECK(!loop()->OnLoop());
-  std::promise<void> ran;
-  loop()->Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
-}
+void PoolNode::RunOnLoop(const std::function<void()>& task) { tarn::RunOnLoop(*loop(), task); }
 
 }  // namespace tarn::kvstore

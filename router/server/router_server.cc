@@ -12,6 +12,7 @@
 #include "common/http/server.h"
 #include "common/http/status_pages.h"
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "engine/request/text_model.h"
@@ -49,7 +50,7 @@ class RouterServerImpl : public RouterServer {
   absl::Status Begin() {
     ASSIGN_OR_RETURN(engine::TextModel model,
                      engine::TextModel::Load(config_.model_dir, config_.served_model_name));
-    OnLoop([this] { BuildCluster(); });
+    RunOnLoop(loop_, [this] { BuildCluster(); });
     BuildFrontend(std::move(model));
     HttpServerOptions http = {.listen = config_.server.http_listen.ToString(),
                               .error_body = OpenAiErrorBody};
@@ -59,7 +60,7 @@ class RouterServerImpl : public RouterServer {
                      }));
     ASSIGN_OR_RETURN(rpc_, RpcServer::Start({.listen = config_.server.listen.ToString()},
                                             {frontend_->service()}));
-    OnLoop([this] {
+    RunOnLoop(loop_, [this] {
       bound_ = true;
       ShowReady(cluster_->Ready());
     });
@@ -70,7 +71,7 @@ class RouterServerImpl : public RouterServer {
   std::string http_address() const override { return http_->address(); }
 
   void Shutdown() override {
-    OnLoop([this] { cluster_->Drain(); });
+    RunOnLoop(loop_, [this] { cluster_->Drain(); });
     if (!WaitForRequests()) {
       LOG(WARNING) << "requests were still under way after "
                    << absl::FormatDuration(config_.drain_timeout) << ": cut";
@@ -80,15 +81,6 @@ class RouterServerImpl : public RouterServer {
 
  private:
   // Runs `task` on the loop and waits for its end.
-  void OnLoop(std::function<void()> task) {
-    std::promise<void> done;
-    loop_.Post([&] {
-      task();
-      done.set_value();
-    });
-    done.get_future().wait();
-  }
-
   void BuildCluster() {
     Random random = Random::FromEntropy();
     ClusterOptions options;
@@ -186,7 +178,7 @@ class RouterServerImpl : public RouterServer {
     // Time for the last chunks of finished answers to leave.
     if (http_) http_->Stop(absl::Seconds(1));
     if (rpc_) rpc_->Shutdown(absl::Seconds(1));
-    OnLoop([this] {
+    RunOnLoop(loop_, [this] {
       loop_.CancelTimer(index_timer_);
       frontend_.reset();
       subscriber_.reset();

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 
 namespace tarn {
@@ -41,17 +42,7 @@ void TcpThread::Post(Command command) {
 }
 
 void TcpThread::PostAndWait(const Command& command) {
-  Mutex mutex;
-  ConditionVariable changed;
-  bool ran = false;
-  Post([&] {
-    command();
-    MutexLock lock(mutex);
-    ran = true;
-    changed.notify_one();
-  });
-  MutexLock lock(mutex);
-  while (!ran) changed.wait(mutex);
+  tarn::PostAndWait([this](Command posted) { Post(std::move(posted)); }, command);
 }
 
 void TcpThread::Watch(int fd, uint32_t events, Handler* handler) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 
 namespace tarn {
@@ -39,17 +40,7 @@ void UcxThread::Post(Command command) {
 }
 
 void UcxThread::PostAndWait(const Command& command) {
-  Mutex mutex;
-  ConditionVariable changed;
-  bool ran = false;
-  Post([&] {
-    command();
-    MutexLock lock(mutex);
-    ran = true;
-    changed.notify_one();
-  });
-  MutexLock lock(mutex);
-  while (!ran) changed.wait(mutex);
+  tarn::PostAndWait([this](Command posted) { Post(std::move(posted)); }, command);
 }
 
 void UcxThread::Run() {
