@@ -171,10 +171,10 @@ class PoolTest : public testing::Test {
     return StartNode(address_, name, fingerprint);
   }
   std::unique_ptr<DeferredStore> StartStore(size_t pages) {
-    StoreOptions options;
+    PoolNodeOptions options;
     options.node_id = "store";
     options.dram_bytes = pages * kLayout.page_bytes();
-    options.listen = {"127.0.0.1", 0};
+    options.server.listen = {"127.0.0.1", 0};
     options.directories = {address_};
     options.registry = &registry_;
     return std::make_unique<DeferredStore>(std::move(options));

@@ -87,7 +87,6 @@ class CacheTier {
   BlockRecord RecordOf(int32_t page) const;
   // Every cached block of pages [first, end), as an added change.
   std::vector<InventoryChange> Inventory(int32_t first, int32_t end) const;
-  std::vector<InventoryChange> Inventory() const { return Inventory(0, table_.pages()); }
 
   // For tiers in memory.
   bool in_memory() const { return slab_ != nullptr; }

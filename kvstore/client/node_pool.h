@@ -221,13 +221,11 @@ class NodePool {
   // way. Zero for the arena itself.
   virtual absl::Duration ExpectPull(const SourceId& source, int blocks) const = 0;
 
-  // All blocks that peers may pull now. From then on changes go to `listener`.
-  virtual std::vector<InventoryChange> Inventory(InventoryListener listener) = 0;
-  // The same without a wait for large pools: changes go to `listener` from now on (to none, if it
-  // is empty) ...
+  // Changes of what peers may pull go to `listener` from now on; to none, if it is empty.
   virtual void ListenToInventory(InventoryListener listener) = 0;
-  // ... and the blocks of the next `max_pages` pages from `cursor` on, as they are now, are added
-  // to `blocks`. Gives the next cursor, 0 at the end; the first is 0.
+  // What peers may pull now, in parts, since there can be much: adds the blocks of the next
+  // `max_pages` pages from `cursor` on to `blocks`. Gives the next cursor, 0 at the end; the first
+  // is 0.
   virtual uint64_t ReadInventory(uint64_t cursor, int max_pages,
                                  std::vector<InventoryChange>* blocks) const = 0;
 

@@ -131,17 +131,6 @@ void NodePoolImpl::Announce(const InventoryChange& change) {
   if (listener_) listener_(change);
 }
 
-std::vector<InventoryChange> NodePoolImpl::Inventory(InventoryListener listener) {
-  listener_ = std::move(listener);
-  std::vector<InventoryChange> changes;
-  for (const CacheTier* tier : tiers_) {
-    std::vector<InventoryChange> held = tier->Inventory();
-    changes.insert(changes.end(), std::make_move_iterator(held.begin()),
-                   std::make_move_iterator(held.end()));
-  }
-  return changes;
-}
-
 uint64_t NodePoolImpl::ReadInventory(uint64_t cursor, int max_pages,
                                      std::vector<InventoryChange>* blocks) const {
   // Pages of one tier after those of the other.

@@ -50,7 +50,6 @@ class NodePoolImpl : public NodePool {
                const BlockTraits& traits) override;
   void Stage(const BlockKey& key, absl::Time deadline, StageDone done) override;
   absl::Duration ExpectPull(const SourceId& source, int blocks) const override;
-  std::vector<InventoryChange> Inventory(InventoryListener listener) override;
   void ListenToInventory(InventoryListener listener) override { listener_ = std::move(listener); }
   uint64_t ReadInventory(uint64_t cursor, int max_pages,
                          std::vector<InventoryChange>* blocks) const override;

@@ -56,12 +56,13 @@ absl::StatusOr<std::pair<TenantId, PoolNodeOptions::TenantShare>> ParseTenantSha
 
 void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
   command_line.Add("--node-id", flags.node_id, "Name of this node, unique in the cluster");
-  command_line.Require("--node-id");
+  if (flags.node_id.empty()) command_line.Require("--node-id");
   command_line.Add("--advertise-host", flags.advertise_host,
                    "Host that others dial, where --listen has none (0.0.0.0)");
   command_line.Add("--directory", flags.directories,
                    "Directories (tarn-kvstore serves one): host:port, repeated or with commas");
-  command_line.AddBytes("--dram", flags.dram, "Memory for KV after its page is reused; 0: none");
+  command_line.AddBytes("--dram", flags.dram,
+                        "Memory for KV after its page is reused, or in a store; 0: none");
   command_line.Add("--ssd", flags.ssd,
                    "Folder on a local disk, this node's own, for KV that leaves memory; its blocks "
                    "outlive the process. Empty: none");

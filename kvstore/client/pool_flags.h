@@ -15,7 +15,7 @@
 namespace tarn::kvstore {
 
 struct PoolFlags {
-  std::string node_id;                   // --node-id, required
+  std::string node_id;                   // --node-id, required where it has no default
   std::string advertise_host;            // --advertise-host
   std::vector<std::string> directories;  // --directory: each "host:port", or several with commas
   uint64_t dram = 1ull << 30;            // --dram

@@ -49,7 +49,7 @@ class Node {
         NodePool::Create(options, loop, &transport_, &peers_, std::move(ssd));
     CHECK(pool.ok()) << pool.status();
     pool_ = std::move(*pool);
-    pool_->Inventory([this](const InventoryChange& change) { OnChange(change); });
+    pool_->ListenToInventory([this](const InventoryChange& change) { OnChange(change); });
     (*cluster_)[name] = {transport_.Address(), pool_->RegionDescriptors()};
     cluster_->pools[name] = pool_.get();
   }

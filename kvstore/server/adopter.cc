@@ -19,7 +19,7 @@ void Adopter::Consider(const BlockKey& key) {
 bool Adopter::Wanted(const BlockKey& key) const {
   if (pool_->MatchLocal({&key, 1}) > 0) return false;
   NodePoolStats stats = pool_->Stats();
-  std::vector<StoreView> stores = stores_();
+  std::vector<StoreView> stores = stores_(stats);
   AdmissionCandidate candidate;
   candidate.key = key;
   candidate.holders = index_().HoldersOf(key, options_.self);

@@ -31,8 +31,8 @@ class Adopter {
   // Where blocks are, now.
   using Index = std::function<const BlockIndex&()>;
 
-  // The stores there are, now; this one among them.
-  using Stores = std::function<std::vector<StoreView>()>;
+  // The stores there are, now; this one, with its own figures, among them.
+  using Stores = std::function<std::vector<StoreView>(const NodePoolStats& own)>;
 
   // The pointers outlive the adopter.
   Adopter(const AdopterOptions& options, EventLoop* loop, NodePool* pool,

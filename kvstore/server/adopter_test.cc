@@ -48,7 +48,7 @@ class AdopterTest : public testing::Test {
     node->pool = std::move(*pool);
     cluster_[name] = {node->transport.Address(), node->pool->RegionDescriptors()};
     index_.Join({NodeId(name), Incarnation(1), name});
-    node->pool->Inventory([this, name](const InventoryChange& change) {
+    node->pool->ListenToInventory([this, name](const InventoryChange& change) {
       index_.Apply(NodeId(name), change);
       if (change.added && adopter_ != nullptr) adopter_->Consider(change.key);
     });
@@ -59,7 +59,8 @@ class AdopterTest : public testing::Test {
     AdopterOptions options{.self = NodeId("store"), .max_pulls = max_pulls};
     adopter_ = std::make_unique<Adopter>(
         options, &loop_, store_->pool.get(), &admission_,
-        [this]() -> const BlockIndex& { return index_; }, [this] { return stores_; });
+        [this]() -> const BlockIndex& { return index_; },
+        [this](const NodePoolStats&) { return stores_; });
   }
   void Lose(const std::string& name, std::unique_ptr<Node> node) {
     index_.Leave(NodeId(name), Incarnation(1));

@@ -2,12 +2,13 @@
 
 #include <glog/logging.h>
 
-#include <future>
 #include <utility>
+
+#include "common/runtime/post_and_wait.h"
 
 namespace tarn::kvstore {
 
-DeferredStore::DeferredStore(StoreOptions options) : options_(std::move(options)) {
+DeferredStore::DeferredStore(PoolNodeOptions options) : options_(std::move(options)) {
   loop_.Post([this] {
     DirectorySubscriberOptions directories;
     directories.directories = options_.directories;
@@ -37,12 +38,7 @@ void DeferredStore::StartStore() {
 }
 
 DeferredStore::~DeferredStore() {
-  std::promise<void> gone;
-  loop_.Post([&] {
-    first_node_.reset();
-    gone.set_value();
-  });
-  gone.get_future().get();
+  RunOnLoop(loop_, [this] { first_node_.reset(); });
   loop_.Stop();
 }
 

@@ -16,14 +16,14 @@ namespace tarn::kvstore {
 class DeferredStore {
  public:
   // Follows options.directories. `options.model` is taken from the first node that is no store.
-  explicit DeferredStore(StoreOptions options);
+  explicit DeferredStore(PoolNodeOptions options);
   ~DeferredStore();
 
  private:
   void OnJoined(const ClusterNode& node);
   void StartStore();
 
-  StoreOptions options_;               // on loop_
+  PoolNodeOptions options_;            // on loop_
   RealEventLoop loop_{"store-setup"};  // where making the store may block
   // On loop_.
   std::unique_ptr<DirectorySubscriber> first_node_;

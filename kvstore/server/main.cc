@@ -2,7 +2,6 @@
 
 #include <glog/logging.h>
 
-#include <future>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -18,7 +17,9 @@
 #include "common/config/signals.h"
 #include "common/http/status_pages.h"
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
+#include "kvstore/client/pool_flags.h"
 #include "kvstore/directory/service.h"
 #include "kvstore/server/deferred_store.h"
 
@@ -27,45 +28,23 @@ namespace {
 
 struct Config {
   ServerFlags server;
-  std::string node_id = "kvstore-0";
-  std::string advertise_host;
+  PoolFlags pool{.node_id = "kvstore-0", .dram = uint64_t{4} << 30};
   bool store = true;
-  uint64_t dram_bytes = uint64_t{4} << 30;
-  std::string ssd;
-  uint64_t ssd_bytes = uint64_t{64} << 30;
   uint64_t index_bytes = uint64_t{1} << 30;
   HostPort store_listen{"127.0.0.1", 0};
-  std::vector<std::string> directories;
-  std::string transports;
-  std::string rdma_devices = "auto";
-  int data_port = 0;
 };
 
 void Bind(CommandLine& cli, Config& config) {
   AddServerFlags(cli, config.server);
-  cli.Add("--node-id", config.node_id, "Name of this node, unique in the cluster");
-  cli.Add("--advertise-host", config.advertise_host,
-          "Host by which peers reach the store, where that is not the listen address");
+  AddPoolFlags(cli, config.pool);
+  cli.Add("--transports", config.pool.transports, "The same as --transport");
   cli.Add("--store", config.store,
-          "Keep blocks of other nodes in this process' DRAM; =false: directory only");
-  cli.AddBytes("--dram", config.dram_bytes,
-               "Memory for blocks, allocated when the first node joins and its model is known");
-  cli.Add("--ssd", config.ssd,
-          "Folder on a local disk, this node's own, for blocks that leave memory; they outlive the "
-          "process. Empty: none");
-  cli.AddBytes("--ssd-size", config.ssd_bytes, "Disk space of --ssd, taken at start");
+          "Keep blocks of other nodes in this process' DRAM, which is taken when the first node "
+          "joins and its model is known; =false: directory only");
   cli.AddBytes("--index", config.index_bytes,
                "Memory for the index of who holds which block, 32 to 44 bytes a block; what is "
                "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
-  cli.Add("--directory", config.directories,
-          "Other directories that the store announces its blocks to, host:port");
-  cli.Add("--transports", config.transports,
-          "How blocks move: \"tcp\", or UCX's list of transports; empty: the best of a pair");
-  cli.Add("--data-port", config.data_port,
-          "Port on the store's listen host for blocks over TCP; 0: a free one", {0, 65535});
-  cli.Add("--rdma-devices", config.rdma_devices,
-          "RDMA ports of the pool: auto, none, or names (mlx5_0:1,mlx5_1:1)");
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
@@ -79,8 +58,7 @@ class KvStoreProcess {
   absl::Status ServeHttp();
   void AddMetrics();
   void UpdateMetrics();
-  void AwaitModel();
-  void RunOnLoop(const std::function<void()>& task);
+  absl::Status AwaitModel();
 
   const Config config_;
   metrics::Registry registry_;
@@ -117,7 +95,7 @@ absl::Status KvStoreProcess::Start() {
   if (own.host == "::") own.host = "::1";
   own.port = static_cast<uint16_t>(rpc_->port());
   own_directory_ = own.ToString();
-  if (config_.store) AwaitModel();
+  if (config_.store) RETURN_IF_ERROR(AwaitModel());
   LOG(INFO) << "directory at " << rpc_->address() << ", http at " << http_->address();
   return WriteReadyFile(config_.server.ready_file,
                         {{"grpc", rpc_->address()}, {"http", http_->address()}});
@@ -146,7 +124,7 @@ void KvStoreProcess::AddMetrics() {
   updates_ = &registry_.AddCounter("tarn_directory_updates_total", "Messages with blocks.");
   gaps_ = &registry_.AddCounter("tarn_directory_gaps_total",
                                 "Missing messages, each answered by a request for a snapshot.");
-  RunOnLoop([this] { UpdateMetrics(); });
+  RunOnLoop(loop_, [this] { UpdateMetrics(); });
 }
 
 void KvStoreProcess::UpdateMetrics() {
@@ -163,31 +141,14 @@ void KvStoreProcess::UpdateMetrics() {
   loop_.PostAfter(absl::Milliseconds(200), [this] { UpdateMetrics(); });
 }
 
-void KvStoreProcess::AwaitModel() {
-  StoreOptions options;
-  options.node_id = config_.node_id;
-  options.dram_bytes = config_.dram_bytes;
-  options.ssd_path = config_.ssd;
-  options.ssd_bytes = config_.ssd.empty() ? 0 : config_.ssd_bytes;
-  options.listen = config_.store_listen;
-  options.advertise_host = config_.advertise_host;
-  options.directories = {own_directory_};
-  options.directories.insert(options.directories.end(), config_.directories.begin(),
-                             config_.directories.end());
-  options.transports = config_.transports;
-  options.rdma_devices = config_.rdma_devices;
-  options.data_port = config_.data_port;
+absl::Status KvStoreProcess::AwaitModel() {
+  ServerFlags server;
+  server.listen = config_.store_listen;
+  ASSIGN_OR_RETURN(PoolNodeOptions options, PoolOptionsFrom(config_.pool, server));
+  options.directories.insert(options.directories.begin(), own_directory_);
   options.registry = &registry_;
   store_ = std::make_unique<DeferredStore>(std::move(options));
-}
-
-void KvStoreProcess::RunOnLoop(const std::function<void()>& task) {
-  std::promise<void> ran;
-  loop_.Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
+  return absl::OkStatus();
 }
 
 KvStoreProcess::~KvStoreProcess() {

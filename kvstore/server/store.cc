@@ -7,50 +7,38 @@
 
 namespace tarn::kvstore {
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Start(const StoreOptions& options) {
-  ASSIGN_OR_RETURN(BlockLayout layout, FromProto(options.model.layout()));
-  PoolNodeOptions node;
-  node.node_id = options.node_id;
+absl::StatusOr<std::unique_ptr<Store>> Store::Start(PoolNodeOptions node) {
+  ASSIGN_OR_RETURN(BlockLayout layout, FromProto(node.model.layout()));
   node.role = v1::ROLE_STORE;
-  node.model = options.model;
-  node.server.listen = options.listen;
-  node.advertise_host = options.advertise_host;
-  node.directories = options.directories;
-  node.hbm_pages = static_cast<int>(options.dram_bytes / layout.page_bytes());
   node.arena_tier = Tier::kDram;
-  node.ssd_path = options.ssd_path;
-  node.ssd_bytes = options.ssd_bytes;
-  node.transports = options.transports;
-  node.rdma_devices = options.rdma_devices;
-  node.data_port = options.data_port;
-  node.registry = options.registry;
+  node.hbm_pages = static_cast<int>(node.dram_bytes / layout.page_bytes());
+  node.dram_bytes = 0;
+  const std::vector<std::string> directories = node.directories;
   ASSIGN_OR_RETURN(std::unique_ptr<PoolNode> made, PoolNode::Create(std::move(node)));
   RETURN_IF_ERROR(made->Start({}, nullptr));
   std::unique_ptr<Store> store(new Store(std::move(made)));
-  store->StartAdopting(options);
+  store->StartAdopting(directories);
   return store;
 }
 
-void Store::StartAdopting(const StoreOptions& options) {
+void Store::StartAdopting(const std::vector<std::string>& directories) {
   node_->RunOnLoop([&] {
     AdopterOptions adopter;
-    adopter.self = NodeId(options.node_id);
+    adopter.self = NodeId(node_->info().node_id());
     admission_ = std::make_unique<PlacedAdmission>(adopter.self, ReplicationOptions());
     adopter_ = std::make_unique<Adopter>(
         adopter, node_->loop(), node_->pool(), admission_.get(),
         [this]() -> const BlockIndex& { return subscriber_->index(); },
-        [this] { return Stores(); });
+        [this](const NodePoolStats& own) { return Stores(own); });
     ClusterListener listener;
     listener.on_block = [this](const InventoryChange& change) { adopter_->Consider(change.key); };
-    DirectorySubscriberOptions directories;
-    directories.directories = options.directories;
-    subscriber_ = DirectorySubscriber::Start(directories, node_->loop(), std::move(listener));
+    subscriber_ = DirectorySubscriber::Start({.directories = directories}, node_->loop(),
+                                             std::move(listener));
   });
 }
 
 // As the directory knows them, so that all stores see nearly the same.
-std::vector<StoreView> Store::Stores() const {
-  const NodePoolStats own = node_->pool()->Stats();
+std::vector<StoreView> Store::Stores(const NodePoolStats& own) const {
   const double own_weight = PlacementWeight(own.hbm_pages, own.hbm_free);
   std::vector<StoreView> stores{{NodeId(node_->info().node_id()), own_weight}};
   for (const auto& [id, node] : subscriber_->nodes()) {

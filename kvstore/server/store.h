@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/config/parse.h"
-#include "common/metrics/registry.h"
 #include "kvstore/client/pool_node.h"
 #include "kvstore/core/admission.h"
 #include "kvstore/directory/subscriber.h"
@@ -16,35 +14,21 @@
 
 namespace tarn::kvstore {
 
-struct StoreOptions {
-  std::string node_id;
-  v1::ModelDescriptor model;  // whose blocks it keeps
-  uint64_t dram_bytes = 0;
-  std::string ssd_path;  // empty: no SSD tier
-  uint64_t ssd_bytes = 0;
-  HostPort listen;  // of the handshake service
-  std::string advertise_host;
-  std::vector<std::string> directories;
-  std::string transports;
-  std::string rdma_devices;
-  int data_port = 0;
-  metrics::Registry* registry = nullptr;  // outlives the store
-};
-
 // Made and destroyed on any thread but the node's loop. Both block.
 class Store {
  public:
-  // INVALID_ARGUMENT, RESOURCE_EXHAUSTED: as PoolNode.
-  static absl::StatusOr<std::unique_ptr<Store>> Start(const StoreOptions& options);
+  // `node`: as of any node; its model is whose blocks it keeps, its DRAM the arena. Role, arena and
+  // pages are set here. INVALID_ARGUMENT, RESOURCE_EXHAUSTED: as PoolNode.
+  static absl::StatusOr<std::unique_ptr<Store>> Start(PoolNodeOptions node);
   ~Store();
 
  private:
   explicit Store(std::unique_ptr<PoolNode> node) : node_(std::move(node)) {}
-  void StartAdopting(const StoreOptions& options);
+  void StartAdopting(const std::vector<std::string>& directories);
+  // Those that share the blocks, this one first. `own`: its figures now.
+  std::vector<StoreView> Stores(const NodePoolStats& own) const;
 
   const std::unique_ptr<PoolNode> node_;
-  std::vector<StoreView> Stores() const;
-
   // A second copy of everything, at the store whose turn it is; what two nodes have already is safe
   // without one.
   std::unique_ptr<const PlacedAdmission> admission_;

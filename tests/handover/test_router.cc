@@ -81,7 +81,12 @@ std::map<BlockKey, kvstore::BlockSource> TestRouter::Inventory() const {
   std::map<BlockKey, kvstore::BlockSource> inventory;
   for (const auto& [name, node] : nodes_->by_name) {
     if (node == prefill_) continue;
-    for (const kvstore::InventoryChange& change : node->pool->Inventory(nullptr)) {
+    std::vector<kvstore::InventoryChange> blocks;
+    uint64_t cursor = 0;
+    do {
+      cursor = node->pool->ReadInventory(cursor, 1000, &blocks);
+    } while (cursor != 0);
+    for (const kvstore::InventoryChange& change : blocks) {
       inventory[change.key] = {name, Incarnation(node->info.incarnation()),
                                node->info.rpc_address(), change.tier, change.address};
     }
