@@ -6,48 +6,10 @@
 #include "common/transport/loopback/loopback_transport.h"
 #include "common/transport/ucx/ucx_transport.h"
 #include "kvstore/tier/conformance.h"
+#include "kvstore/tier/slab/slab_harness.h"
 
 namespace tarn::kvstore {
 namespace {
-
-class SlabHarness : public BlockStoreHarness {
- public:
-  std::span<std::byte> pages() override { return pages_->bytes(); }
-
-  std::unique_ptr<BlockStore> Make(const Limits& limits) override {
-    absl::StatusOr<std::unique_ptr<SlabStore>> store =
-        SlabStore::Create({layout(), limits.slots, limits.max_reads, limits.max_writes},
-                          &driver().loop(), transport_.get());
-    CHECK(store.ok()) << store.status();
-    CHECK_EQ((*store)->memory()->index().value(), 1u);
-    const absl::StatusOr<PeerId> self = transport_->Connect(
-        {transport_->Address(), {pages_->descriptor(), (*store)->memory()->descriptor()}});
-    CHECK(self.ok()) << self.status();
-    driver().OnLoop([&] { (*store)->Connect(*self, {pages_}); });
-    return *std::move(store);
-  }
-  void Damage(BlockStore& store, int32_t slot, size_t offset) override {
-    static_cast<SlabStore&>(store).Bytes(slot)[offset] ^= std::byte{1};
-  }
-  bool HoldBack(BlockStore&, bool) override { return false; }
-
- protected:
-  void Start(std::unique_ptr<Transport> transport) {
-    transport_ = std::move(transport);
-    auto pages = transport_->Allocate(layout().page_bytes() * kPages);
-    CHECK(pages.ok()) << pages.status();
-    pages_ = *std::move(pages);
-  }
-  // Before what the transport stands on goes.
-  void End() {
-    pages_.reset();
-    transport_.reset();
-  }
-
- private:
-  std::unique_ptr<Transport> transport_;
-  std::shared_ptr<RegisteredMemory> pages_;
-};
 
 class LoopbackHarness : public SlabHarness {
  public:
@@ -60,22 +22,14 @@ class LoopbackHarness : public SlabHarness {
   SimLoopDriver driver_;
 };
 
-class UcxHarness : public SlabHarness {
- public:
-  UcxHarness() {
-    auto transport = UcxTransport::Create({}, driver_.loop());
-    CHECK(transport.ok()) << transport.status();
-    Start(*std::move(transport));
-  }
-  ~UcxHarness() override { End(); }
-  LoopDriver& driver() override { return driver_; }
-
- private:
-  RealLoopDriver driver_;
-};
+std::unique_ptr<Transport> MakeUcx(EventLoop& loop) {
+  auto transport = UcxTransport::Create({}, loop);
+  CHECK(transport.ok()) << transport.status();
+  return *std::move(transport);
+}
 
 std::unique_ptr<BlockStoreHarness> OverLoopback() { return std::make_unique<LoopbackHarness>(); }
-std::unique_ptr<BlockStoreHarness> OverUcx() { return std::make_unique<UcxHarness>(); }
+std::unique_ptr<BlockStoreHarness> OverUcx() { return std::make_unique<RealSlabHarness>(&MakeUcx); }
 
 INSTANTIATE_TEST_SUITE_P(SlabOverLoopback, BlockStoreConformance, testing::Values(&OverLoopback));
 INSTANTIATE_TEST_SUITE_P(SlabOverUcx, BlockStoreConformance, testing::Values(&OverUcx));
