@@ -3,9 +3,10 @@
 //   ssd_store_bench DIRECTORY [MIB [RECORDS]]
 //
 // Subject and reference take turns on files of one size in one directory, so that what else the
-// machine does hits both; figures are ratios first. Reference: io_uring, O_DIRECT, the same pages,
-// sizes and depths, nothing verified. Bound: a page of 1 MiB is checked at some 10 GB/s, that is
-// 0.1 ms of one core, while a disk of 2.4 GB/s takes 0.4 ms for it.
+// machine does hits both; figures are ratios first. References: io_uring, O_DIRECT, the same pages,
+// sizes and depths, nothing verified, by hand and by fio, where that is installed. Bound: a page of
+// 1 MiB is checked at some 10 GB/s, that is 0.1 ms of one core, while a disk of 2.4 GB/s takes 0.4
+// ms for it.
 
 #include <fcntl.h>
 #include <glog/logging.h>
@@ -22,12 +23,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/memory/block_header.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
@@ -43,7 +46,7 @@ constexpr int kReadDepth = 32;
 constexpr int kWriteDepth = 16;
 constexpr int kCalls = 64;  // open at once: as under load, more than the disk has
 constexpr int kRounds = 6;
-constexpr size_t kTurn = 128;  // slots
+constexpr size_t kTurn = 512;  // slots: long beside what a turn takes to start and to end
 
 const BlockLayout kLayout{.layers = 16,
                           .kv_heads = 8,
@@ -77,11 +80,44 @@ struct Meter {
   double rate() const { return bytes / seconds; }
 };
 
-void Print(const char* what, const Meter& subject, const Meter& reference) {
-  std::printf(
-      "%-28s %6.2f GB/s  reference %6.2f GB/s  ratio %.2f  CPU %.3f s/GB (reference %.3f)\n", what,
-      subject.rate() / 1e9, reference.rate() / 1e9, subject.rate() / reference.rate(),
-      subject.cpu / subject.bytes * 1e9, reference.cpu / reference.bytes * 1e9);
+void Print(const char* what, const Meter& subject, const Meter& raw, const Meter& fio) {
+  std::printf("%-28s %6.2f GB/s, CPU %.3f s/GB; io_uring %.2f GB/s (%.3f): ratio %.2f", what,
+              subject.rate() / 1e9, subject.cpu / subject.bytes * 1e9, raw.rate() / 1e9,
+              raw.cpu / raw.bytes * 1e9, subject.rate() / raw.rate());
+  if (fio.bytes > 0) {
+    std::printf("; fio %.2f GB/s (%.3f): ratio %.2f", fio.rate() / 1e9, fio.cpu / fio.bytes * 1e9,
+                subject.rate() / fio.rate());
+  }
+  std::printf("\n");
+}
+
+// `count` pages of a file of `slots` of its own, at random. What fio counts itself: its start is
+// not in it.
+void RunFio(const std::string& path, int slots, size_t count, bool write, Meter& meter) {
+  const size_t page = kLayout.page_bytes();
+  const std::string command = absl::StrCat(
+      "fio --name=reference --filename=", path, " --size=", slots * page,
+      " --io_size=", count * page, " --bs=", page, " --rw=", write ? "randwrite" : "randread",
+      " --iodepth=", write ? kWriteDepth : kReadDepth,
+      " --ioengine=io_uring --fixedbufs --direct=1 --thread --output-format=json");
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), &pclose);
+  CHECK(pipe != nullptr);
+  std::string text;
+  char piece[4096];
+  while (const size_t size = fread(piece, 1, sizeof(piece), pipe.get())) text.append(piece, size);
+  const auto job = nlohmann::json::parse(text.substr(text.find('{'))).at("jobs").at(0);
+  CHECK_EQ(job.at("error").get<int>(), 0) << text;
+  const auto& side = job.at(write ? "write" : "read");
+  const double seconds = side.at("runtime").get<double>() / 1e3;
+  meter.bytes += side.at("io_bytes").get<double>();
+  meter.seconds += seconds;
+  meter.cpu += (job.at("usr_cpu").get<double>() + job.at("sys_cpu").get<double>()) / 100 * seconds;
+}
+
+bool HaveFio() {
+  if (std::system("command -v fio >/dev/null") == 0) return true;
+  std::printf("SKIPPED fio: it is not installed (apt-get install fio)\n");
+  return false;
 }
 
 // The reference: pages of a file by io_uring, each slot of `order` once.
@@ -216,8 +252,11 @@ void BenchStore(const std::string& directory, int slots) {
   random.Fill(reference_pages.bytes());
   std::printf("%d slots of %zu bytes, %s, depth %d reads, %d writes\n", slots, kLayout.page_bytes(),
               store.io_name().c_str(), kReadDepth, kWriteDepth);
+  const bool have_fio = HaveFio();
+  int first = 0;
   Meter subject[3];
   Meter reference[3];
+  Meter fio[3];
   const auto measure = [&](int kind, bool write) {
     const std::vector<int32_t> order = Shuffled(slots, random);
     if (write) store.Seal();
@@ -225,11 +264,16 @@ void BenchStore(const std::string& directory, int slots) {
       const size_t end = std::min(order.size(), begin + kTurn);
       const std::vector<int32_t> turn(order.begin() + begin, order.begin() + end);
       const double bytes = static_cast<double>(kLayout.page_bytes() * turn.size());
-      // Who goes first changes, too.
-      const bool raw_first = begin / kTurn % 2 == 0;
-      if (raw_first) reference[kind].Measure(bytes, [&] { raw.Run(write, turn); });
-      subject[kind].Measure(bytes, [&] { store.Run(write, turn); });
-      if (!raw_first) reference[kind].Measure(bytes, [&] { raw.Run(write, turn); });
+      // Each on a file of its own, so that whatever caches below has seen the others meanwhile. Who
+      // goes first changes, too.
+      for (int i = 0; i < 3; ++i, ++first) {
+        if (first % 3 == 0) subject[kind].Measure(bytes, [&] { store.Run(write, turn); });
+        if (first % 3 == 1) reference[kind].Measure(bytes, [&] { raw.Run(write, turn); });
+        if (first % 3 == 2 && have_fio) {
+          RunFio(directory + "/fio", slots, turn.size(), write, fio[kind]);
+        }
+      }
+      ++first;
     }
   };
   measure(0, true);
@@ -237,9 +281,9 @@ void BenchStore(const std::string& directory, int slots) {
     measure(1, true);
     measure(2, false);
   }
-  Print("first write (unwritten file)", subject[0], reference[0]);
-  Print("write", subject[1], reference[1]);
-  Print("read, verified", subject[2], reference[2]);
+  Print("first write (unwritten file)", subject[0], reference[0], fio[0]);
+  Print("write", subject[1], reference[1], fio[1]);
+  Print("read, verified", subject[2], reference[2], fio[2]);
   const BlockStoreStats stats = store.Stats();
   std::printf("write amplification %.5f\n", static_cast<double>(stats.device_written_bytes) /
                                                 static_cast<double>(stats.written_bytes));
@@ -362,7 +406,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::string directory = std::string(argv[1]) + "/ssd_store_bench";
-  const int slots = argc > 2 ? std::atoi(argv[2]) : 1024;
+  const int slots = argc > 2 ? std::atoi(argv[2]) : 512;
   const int records = argc > 3 ? std::atoi(argv[3]) : 1'000'000;
   std::filesystem::create_directories(directory);
   tarn::kvstore::BenchStore(directory, slots);
