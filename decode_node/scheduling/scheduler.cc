@@ -105,11 +105,15 @@ void Scheduler::Advance(Sequence& sequence, TokenRange done) {
 }
 
 void Scheduler::OnStepDone(absl::Duration elapsed) {
+  double tokens = 0, attended = 0;
   for (const StepItem& item : step_) {
+    tokens += item.tokens.size();
+    attended += AttendedBy(item.tokens.begin, item.tokens.end);
     const auto it = sequences_.find(item.sequence);
     if (it != sequences_.end()) Advance(it->second, item.tokens);
   }
   step_.clear();
+  if (tokens > 0) step_time_.Add(tokens, attended, elapsed);
   const double us = absl::ToDoubleMicroseconds(elapsed);
   step_us_ = step_us_ == 0 ? us : step_us_ + kSmoothing * (us - step_us_);
 }
@@ -119,7 +123,7 @@ void Scheduler::OnStepFailed() { step_.clear(); }
 std::optional<FinishReason> Scheduler::OnSampled(SequenceId id, TokenId token) {
   Sequence& sequence = Get(id);
   CHECK(sequence.running && sequence.missing_tokens == 0);
-  const int length = sequence.limits.tokens + sequence.generated;
+  const int length = ContextOf(sequence);
   sequence.missing = {{length, length + 1}};
   sequence.missing_tokens = 1;
   return Count(id, sequence, token);
@@ -146,7 +150,14 @@ absl::Time Scheduler::NextDeadline() const {
 }
 
 SchedulerLoad Scheduler::load() const {
-  return {.seated = static_cast<int>(sequences_.size()), .running = running_, .step_us = step_us_};
+  SchedulerLoad load = {.seated = static_cast<int>(sequences_.size()),
+                        .running = running_,
+                        .step_us = step_us_,
+                        .step_time = step_time_.Fit()};
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.running) load.kv_tokens += ContextOf(sequence);
+  }
+  return load;
 }
 
 }  // namespace tarn::decode

@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "common/base/block_key.h"
 #include "common/base/ids.h"
+#include "common/base/step_time.h"
 #include "kvstore/sequence/token_range.h"
 
 namespace tarn::decode {
@@ -59,6 +60,8 @@ struct SchedulerLoad {
   int seated = 0;
   int running = 0;
   double step_us = 0;  // smoothed; 0: not yet measured
+  StepTime step_time;
+  int64_t kv_tokens = 0;  // context of the running sequences
 };
 
 class Scheduler {
@@ -110,6 +113,9 @@ class Scheduler {
   // Counts a new token; whether and why it was the last.
   std::optional<FinishReason> Count(SequenceId id, Sequence& sequence, TokenId token);
   StepItem NextItem(SequenceId id, const Sequence& sequence, int budget) const;
+  static int ContextOf(const Sequence& sequence) {
+    return sequence.limits.tokens + sequence.generated;
+  }
   static void Advance(Sequence& sequence, TokenRange done);
 
   const SchedulerOptions options_;
@@ -119,6 +125,7 @@ class Scheduler {
   std::set<std::pair<absl::Time, SequenceId>> deadlines_;
   std::vector<StepItem> step_;  // the planned one, while it runs
   double step_us_ = 0;
+  StepTimeFit step_time_{StepTimeFit::Prior::kFixedCost};
 };
 
 }  // namespace tarn::decode

@@ -463,6 +463,10 @@ v1::NodeLoad DecodeSessions::Load() const {
   load.set_max_running(options_.scheduling.max_batch);
   load.set_waiting(from.seated - from.running);
   load.set_step_us(from.step_us);
+  load.set_kv_tokens(from.kv_tokens);
+  load.mutable_step_time()->set_base_us(from.step_time.base_us);
+  load.mutable_step_time()->set_us_per_token(from.step_time.us_per_token);
+  load.mutable_step_time()->set_us_per_attended(from.step_time.us_per_attended);
   load.set_draining(draining_);
   load.set_prompt_tokens(prompt_tokens_);
   load.set_hit_tokens(hit_tokens_);

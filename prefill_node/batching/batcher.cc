@@ -39,8 +39,7 @@ absl::StatusOr<JobId> Batcher::Add(const JobSpec& spec) {
   const JobId id(++last_id_);
   Job& job = jobs_[id];
   job.spec = spec;
-  job.missing_tokens = spec.tokens;
-  missing_tokens_ += spec.tokens;
+  CountMissing(job, {std::clamp(spec.expected_cached, 0, spec.tokens - 1), spec.tokens}, 1);
   waiting_.insert({spec.priority, id});
   SetDeadline(id, job, spec.deadline);
   return id;
@@ -73,11 +72,24 @@ void Batcher::OnFetched(JobId id, std::vector<TokenRange> missing) {
   --fetching_;
   job.state = JobState::kComputing;
   computing_.insert({job.spec.priority, id});
-  missing_tokens_ -= job.missing_tokens;
-  job.missing_tokens = 0;
-  for (const TokenRange& range : missing) job.missing_tokens += range.size();
-  missing_tokens_ += job.missing_tokens;
+  ForgetMissing(job);
+  for (const TokenRange& range : missing) CountMissing(job, range, 1);
   job.missing = std::move(missing);
+}
+
+void Batcher::CountMissing(Job& job, TokenRange range, int sign) {
+  const double attended = sign * AttendedBy(range.begin, range.end);
+  job.missing_tokens += sign * range.size();
+  job.missing_attended += attended;
+  missing_tokens_ += sign * range.size();
+  missing_attended_ += attended;
+}
+
+void Batcher::ForgetMissing(Job& job) {
+  missing_tokens_ -= job.missing_tokens;
+  missing_attended_ -= job.missing_attended;
+  job.missing_tokens = 0;
+  job.missing_attended = 0;
 }
 
 std::vector<Chunk> Batcher::PlanStep() {
@@ -96,13 +108,16 @@ std::vector<Chunk> Batcher::PlanStep() {
 
 void Batcher::OnStepDone(absl::Duration elapsed, absl::Time now) {
   int tokens = 0;
+  double attended = 0;
   for (const Chunk& chunk : step_) {
     tokens += chunk.tokens.size();
+    attended += AttendedBy(chunk.tokens.begin, chunk.tokens.end);
     const auto it = jobs_.find(chunk.job);
     if (it != jobs_.end()) Advance(chunk.job, it->second, chunk.tokens, now);
   }
   step_.clear();
   if (tokens == 0) return;
+  step_time_.Add(tokens, attended, elapsed);
   const double rate = absl::ToDoubleMicroseconds(elapsed) / tokens;
   us_per_token_ = us_per_token_ == 0 ? rate : us_per_token_ + kSmoothing * (rate - us_per_token_);
 }
@@ -114,8 +129,7 @@ void Batcher::Advance(JobId id, Job& job, TokenRange done, absl::Time now) {
   CHECK_EQ(next.begin, done.begin);
   next.begin = done.end;
   if (next.empty()) job.missing.erase(job.missing.begin());
-  job.missing_tokens -= done.size();
-  missing_tokens_ -= done.size();
+  CountMissing(job, done, -1);
   if (job.missing_tokens > 0) return;
   computing_.erase({job.spec.priority, id});
   job.state = JobState::kHandingOver;
@@ -128,12 +142,12 @@ void Batcher::SetDeadline(JobId id, Job& job, absl::Time deadline) {
   deadlines_.insert({deadline, id});
 }
 
-void Batcher::Leave(JobId id, const Job& job) {
+void Batcher::Leave(JobId id, Job& job) {
   deadlines_.erase({job.deadline, id});
   waiting_.erase({job.spec.priority, id});
   computing_.erase({job.spec.priority, id});
   if (job.state == JobState::kFetching) --fetching_;
-  missing_tokens_ -= job.missing_tokens;
+  ForgetMissing(job);
 }
 
 void Batcher::Remove(JobId id) {
@@ -161,7 +175,9 @@ BatcherLoad Batcher::load() const {
   load.running = running();
   load.handing_over = static_cast<int>(jobs_.size()) - load.waiting - load.running;
   load.waiting_tokens = missing_tokens_;
+  load.waiting_attended = std::max(0.0, missing_attended_);
   load.us_per_token = us_per_token_;
+  load.step_time = step_time_.Fit();
   return load;
 }
 

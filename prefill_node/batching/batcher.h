@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/base/ids.h"
+#include "common/base/step_time.h"
 #include "kvstore/sequence/token_range.h"
 
 namespace tarn::prefill {
@@ -39,6 +40,7 @@ struct BatcherOptions {
 
 struct JobSpec {
   int tokens = 0;                   // of the whole prompt
+  int expected_cached = 0;          // of them, that OnFetched will probably not name
   int priority = 0;                 // lower first
   absl::Time deadline;              // of the computation
   absl::Duration handover_timeout;  // from its end
@@ -63,8 +65,10 @@ struct BatcherLoad {
   int waiting = 0;
   int running = 0;
   int handing_over = 0;
-  int64_t waiting_tokens = 0;  // still to compute, of all jobs
-  double us_per_token = 0;     // smoothed over steps; 0: not yet measured
+  int64_t waiting_tokens = 0;   // still to compute, of all jobs
+  double waiting_attended = 0;  // by them, see StepTime
+  double us_per_token = 0;      // smoothed over steps; 0: not yet measured
+  StepTime step_time;
 };
 
 class Batcher {
@@ -108,15 +112,19 @@ class Batcher {
     JobState state = JobState::kWaiting;
     absl::Time deadline;              // of this state
     std::vector<TokenRange> missing;  // from kComputing on
-    int missing_tokens = 0;
+    int missing_tokens = 0;           // until then: what is expected
+    double missing_attended = 0;
   };
   // Jobs that compete: lower priority value first, then arrival.
   using Queue = std::set<std::pair<int, JobId>>;
 
   Job& Get(JobId job);
-  void Leave(JobId id, const Job& job);
+  void ForgetMissing(Job& job);
+  void Leave(JobId id, Job& job);
   void SetDeadline(JobId id, Job& job, absl::Time deadline);
   void Advance(JobId id, Job& job, TokenRange done, absl::Time now);
+  // Counts tokens that the job has, or no longer has, to compute.
+  void CountMissing(Job& job, TokenRange range, int sign);
   int running() const { return fetching_ + static_cast<int>(computing_.size()); }
 
   const BatcherOptions options_;
@@ -126,9 +134,11 @@ class Batcher {
   Queue computing_;
   int fetching_ = 0;
   int64_t missing_tokens_ = 0;  // of all jobs
+  double missing_attended_ = 0;
   std::set<std::pair<absl::Time, JobId>> deadlines_;
   std::vector<Chunk> step_;  // the planned one, while it runs
   double us_per_token_ = 0;
+  StepTimeFit step_time_{StepTimeFit::Prior::kWork};
 };
 
 }  // namespace tarn::prefill

@@ -139,7 +139,9 @@ absl::StatusOr<JobId> PrefillSessions::Admit(RouterId router, uint64_t request_i
   job->router = router;
   job->request_id = request_id;
   job->received = loop_->Now();
+  const int planned = static_cast<int>(job->request.plan.size()) * pool_->layout().block_tokens;
   ASSIGN_OR_RETURN(job->id, batcher_.Add({.tokens = job->kv.length(),
+                                          .expected_cached = planned,
                                           .priority = job->request.priority,
                                           .deadline = job->received + job->request.timeout,
                                           .handover_timeout = job->request.handover_timeout}));
@@ -462,6 +464,11 @@ v1::NodeLoad PrefillSessions::Load() const {
   load.set_waiting(from.waiting);
   load.set_waiting_tokens(from.waiting_tokens);
   load.set_prefill_us_per_token(from.us_per_token);
+  load.set_waiting_attended(from.waiting_attended);
+  load.set_step_tokens(options_.batching.chunk_tokens);
+  load.mutable_step_time()->set_base_us(from.step_time.base_us);
+  load.mutable_step_time()->set_us_per_token(from.step_time.us_per_token);
+  load.mutable_step_time()->set_us_per_attended(from.step_time.us_per_attended);
   load.set_draining(draining_);
   load.set_prompt_tokens(prompt_tokens_);
   load.set_hit_tokens(hit_tokens_);

@@ -130,5 +130,96 @@ TEST_F(ChooseTest, RefusesWhatCannotBeInTime) {
             NodeId("p0"));
 }
 
+TEST_F(ChooseTest, RefusesWhatWouldMissItsClass) {
+  AddTwoOfEach();
+  const Slo tight = {.ttft = absl::Milliseconds(99)};
+  const Refusal late = Refused({.tokens = 1000, .slo = tight});
+  EXPECT_EQ(late.reason, RefusalReason::kTtft);
+  EXPECT_TRUE(absl::IsResourceExhausted(late.status));
+  EXPECT_GT(late.retry_after, absl::ZeroDuration());
+  // The deadline is the nearer one.
+  EXPECT_EQ(Refused({.tokens = 1000, .time_left = absl::Milliseconds(50), .slo = tight}).reason,
+            RefusalReason::kDeadline);
+}
+
+TEST_F(ChooseTest, ADecodeNodeWithinTheClassIsTakenBeforeANearerOne) {
+  Add("p0", NodeRole::kPrefill, kPrefill);
+  NodeLoad slow = kDecode;
+  slow.step_time = {.base_us = 30'000};
+  NodeLoad quick = kDecode;
+  quick.step_time = {.base_us = 20'000};
+  Add("d0", NodeRole::kDecode, slow);
+  Add("d1", NodeRole::kDecode, quick);
+  // The slow one has nearly all of a long prompt; the other has yet to pull it over a slow link.
+  quick.pull_bytes_per_us = 1;
+  Add("d1", NodeRole::kDecode, quick);
+  matches_ = {{.node = NodeId("d0"), .blocks = 60, .hbm_blocks = 60, .memory_blocks = 60}};
+  RouteRequest request = {.tokens = 1000, .max_new_tokens = 10};
+  EXPECT_EQ(Decide(request).decode->node, NodeId("d0"));
+  request.slo.tpot = absl::Milliseconds(25);
+  EXPECT_EQ(Decide(request).decode->node, NodeId("d1"));
+  request.slo.tpot = absl::Milliseconds(15);
+  EXPECT_EQ(Refused(request).reason, RefusalReason::kTpot);
+}
+
+TEST_F(ChooseTest, WhatWaitsInTheRouterDelaysTheFirstToken) {
+  AddTwoOfEach();
+  // Two nodes of 10,000 tokens a second: 1,000 ahead take 50 ms, the request itself 10 ms.
+  const RouteRequest request = {
+      .tokens = 100, .slo = {.ttft = absl::Milliseconds(61)}, .tokens_ahead = 1000};
+  EXPECT_NEAR(Decide(request).prefill.predicted.total_us(), 60'000, 1);
+  RouteRequest later = request;
+  later.tokens_ahead = 1100;
+  EXPECT_EQ(Refused(later).reason, RefusalReason::kTtft);
+}
+
+TEST_F(ChooseTest, HoldsWhileEveryNodeHasEnoughToDo) {
+  AddTwoOfEach();
+  NodeLoad busy = kPrefill;
+  busy.waiting_tokens = 3000;  // 300 ms
+  Add("p0", NodeRole::kPrefill, busy);
+  const RouteRequest request = {.tokens = 100, .max_node_queue = absl::Milliseconds(100)};
+  EXPECT_EQ(Decide(request).prefill.node, NodeId("p1"));
+  Add("p1", NodeRole::kPrefill, busy);
+  const RouteResult result = Ask(request);
+  ASSERT_TRUE(std::holds_alternative<Hold>(result));
+  EXPECT_EQ(std::get<Hold>(result).wait, absl::Milliseconds(200));
+}
+
+TEST_F(ChooseTest, SeveralRoutersSpreadOverEqualNodes) {
+  AddTwoOfEach();
+  Random random(1);
+  std::map<NodeId, int> counts;
+  for (int i = 0; i < 1000; ++i) {
+    const RouteResult result = Choose({.tokens = 1000}, view_, matches_, kBlock, kNow, &random);
+    ++counts[std::get<RouteDecision>(result).prefill.node];
+  }
+  EXPECT_NEAR(counts[NodeId("p0")], 500, 100);
+  // A clearly better one is always taken.
+  NodeLoad busy = kPrefill;
+  busy.waiting_tokens = 200;
+  Add("p0", NodeRole::kPrefill, busy);
+  for (int i = 0; i < 100; ++i) {
+    const RouteResult result = Choose({.tokens = 1000}, view_, matches_, kBlock, kNow, &random);
+    EXPECT_EQ(std::get<RouteDecision>(result).prefill.node, NodeId("p1"));
+  }
+}
+
+TEST_F(ChooseTest, ExplainsEveryNode) {
+  AddTwoOfEach();
+  view_.SetConnected(NodeId("p1"), false);
+  matches_ = {{.node = NodeId("p0"), .blocks = 5, .hbm_blocks = 5, .memory_blocks = 5}};
+  const RouteRequest request = {.tokens = 100, .max_new_tokens = 10};
+  const Explanation why = Explain(request, view_, matches_, kBlock, kNow);
+  ASSERT_EQ(why.prefill.size(), 2u);
+  EXPECT_EQ(why.prefill[0].holdings.local, 5);
+  EXPECT_EQ(why.prefill[0].predicted.compute_tokens, 20);
+  EXPECT_EQ(why.prefill[1].eligibility, Eligibility::kDisconnected);
+  ASSERT_EQ(why.decode.size(), 2u);
+  const auto& decision = std::get<RouteDecision>(why.result);
+  EXPECT_EQ(decision.prefill.node, Decide(request).prefill.node);
+  EXPECT_EQ(decision.prefill.predicted.total_us(), why.prefill[0].predicted.total_us());
+}
+
 }  // namespace
 }  // namespace tarn::router

@@ -10,12 +10,17 @@ int NodeView::pages_taken() const {
   return std::max(0, load_.hbm_pages_reserved - ended_.pages) + placed_.pages;
 }
 
-double NodeView::waiting_tokens(absl::Time now, double us_per_token) const {
-  double reported = static_cast<double>(load_.waiting_tokens);
-  if (this->reported() && us_per_token > 0) {
-    reported -= absl::ToDoubleMicroseconds(now - reported_at_) / us_per_token;
-  }
-  return std::max(0.0, reported) + static_cast<double>(placed_.tokens);
+int64_t NodeView::kv_tokens() const {
+  return std::max<int64_t>(0, load_.kv_tokens - ended_.tokens) + placed_.tokens;
+}
+
+double NodeView::waiting_us(absl::Time now, const StepTime& step) const {
+  const double chunk = step_tokens();
+  double waiting =
+      step.PredictInSteps(static_cast<double>(load_.waiting_tokens), load_.waiting_attended, chunk);
+  if (reported()) waiting -= absl::ToDoubleMicroseconds(now - reported_at_);
+  return std::max(0.0, waiting) +
+         step.PredictInSteps(static_cast<double>(placed_.tokens), placed_.attended, chunk);
 }
 
 void ClusterView::Join(const NodeId& node, NodeRole role) {
@@ -47,6 +52,7 @@ void ClusterView::Place(const NodeId& node, RequestId request, const Work& work)
     return;
   }
   view->placed_.tokens += work.tokens;
+  view->placed_.attended += work.attended;
   view->placed_.pages += work.pages;
   ++view->placed_count_;
 }
@@ -60,10 +66,12 @@ void ClusterView::End(const NodeId& node, RequestId request) {
   view->placements_.erase(it);
   if (placement.in_report) {
     view->ended_.tokens += placement.work.tokens;
+    view->ended_.attended += placement.work.attended;
     view->ended_.pages += placement.work.pages;
     ++view->ended_count_;
   } else {
     view->placed_.tokens -= placement.work.tokens;
+    view->placed_.attended -= placement.work.attended;
     view->placed_.pages -= placement.work.pages;
     --view->placed_count_;
   }

@@ -11,12 +11,13 @@
 // Pure and thread-compatible. Ordered by NodeId, so that equal histories give equal views.
 
 #include <cstdint>
-#include <map>
 #include <string>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "common/base/ids.h"
+#include "common/base/step_time.h"
 
 namespace tarn::router {
 
@@ -26,9 +27,14 @@ enum class NodeRole : uint8_t { kPrefill, kDecode, kStore };
 struct NodeLoad {
   int hbm_pages = 0;
   int hbm_pages_reserved = 0;  // promised to requests
-  int running = 0;
+  int running = 0;             // with those that have a seat and wait for their KV
   int max_running = 0;         // 0: no limit
   int64_t waiting_tokens = 0;  // still to compute
+  double waiting_attended = 0;
+  int64_t kv_tokens = 0;  // context of the running sequences
+  StepTime step_time;
+  int step_tokens = 0;  // most tokens of one step; 0: not said
+  // Smoothed, for as long as step_time is not measured.
   double prefill_us_per_token = 0;
   double step_us = 0;
   double pull_bytes_per_us = 0;
@@ -38,7 +44,8 @@ struct NodeLoad {
 
 // What one request takes of a node.
 struct Work {
-  int64_t tokens = 0;  // to compute there
+  int64_t tokens = 0;   // to compute there (prefill), or of context (decode)
+  double attended = 0;  // by the tokens to compute
   int pages = 0;
 };
 
@@ -53,11 +60,14 @@ class NodeView {
   // Estimates of now: the report, plus what was placed since, minus what ended since.
   int running() const;
   int pages_taken() const;
-  // The report's tokens shrink at `us_per_token` while nothing newer is known.
-  double waiting_tokens(absl::Time now, double us_per_token) const;
+  int64_t kv_tokens() const;
+  // How long the work that waits will take. What was reported shrinks while nothing newer is known.
+  double waiting_us(absl::Time now, const StepTime& step) const;
+  int step_tokens() const { return load_.step_tokens > 0 ? load_.step_tokens : kStepTokens; }
 
  private:
   friend class ClusterView;
+  static constexpr int kStepTokens = 512;
   struct Placement {
     Work work;
     bool in_report = false;
@@ -90,12 +100,13 @@ class ClusterView {
   // The work of `request` is done or given up; harmless if there is none.
   void End(const NodeId& node, RequestId request);
 
-  const std::map<NodeId, NodeView>& nodes() const { return nodes_; }
+  using Nodes = absl::btree_map<NodeId, NodeView>;
+  const Nodes& nodes() const { return nodes_; }
   const NodeView* Find(const NodeId& node) const;
 
  private:
   NodeView* FindMutable(const NodeId& node);
-  std::map<NodeId, NodeView> nodes_;
+  Nodes nodes_;
 };
 
 }  // namespace tarn::router

@@ -7,6 +7,7 @@ namespace {
 
 const NodeId kNode("d0");
 const absl::Time kNow = absl::FromUnixSeconds(100);
+constexpr StepTime kOneUs = {.us_per_token = 1};
 
 NodeLoad Reported(int running, int pages) {
   return {.hbm_pages = 100, .hbm_pages_reserved = pages, .running = running};
@@ -19,12 +20,12 @@ TEST(ClusterView, PlacementsCountUntilTheNextReport) {
   view.Place(kNode, RequestId(1), {.tokens = 7, .pages = 5});
   EXPECT_EQ(view.Find(kNode)->running(), 3);
   EXPECT_EQ(view.Find(kNode)->pages_taken(), 25);
-  EXPECT_EQ(view.Find(kNode)->waiting_tokens(kNow, 1), 7);
+  EXPECT_EQ(view.Find(kNode)->waiting_us(kNow, kOneUs), 7);
 
   view.Report(kNode, Reported(3, 25), kNow);
   EXPECT_EQ(view.Find(kNode)->running(), 3);
   EXPECT_EQ(view.Find(kNode)->pages_taken(), 25);
-  EXPECT_EQ(view.Find(kNode)->waiting_tokens(kNow, 1), 0);
+  EXPECT_EQ(view.Find(kNode)->waiting_us(kNow, kOneUs), 0);
 }
 
 TEST(ClusterView, WhatEndsBetweenReportsIsGivenBack) {
@@ -44,12 +45,23 @@ TEST(ClusterView, WhatEndsBetweenReportsIsGivenBack) {
   EXPECT_EQ(view.Find(kNode)->pages_taken(), 0);
 }
 
-TEST(ClusterView, WaitingTokensShrinkWithTime) {
+TEST(ClusterView, WaitingWorkShrinksWithTime) {
   ClusterView view;
   view.Join(kNode, NodeRole::kPrefill);
   view.Report(kNode, {.waiting_tokens = 1000}, kNow);
-  EXPECT_EQ(view.Find(kNode)->waiting_tokens(kNow + absl::Microseconds(400), 2), 800);
-  EXPECT_EQ(view.Find(kNode)->waiting_tokens(kNow + absl::Seconds(9), 2), 0);
+  const StepTime two = {.us_per_token = 2};
+  EXPECT_EQ(view.Find(kNode)->waiting_us(kNow + absl::Microseconds(400), two), 1600);
+  EXPECT_EQ(view.Find(kNode)->waiting_us(kNow + absl::Seconds(9), two), 0);
+}
+
+TEST(ClusterView, WorkCountsWhatTokensAttendTo) {
+  ClusterView view;
+  view.Join(kNode, NodeRole::kPrefill);
+  view.Report(kNode, {.waiting_tokens = 100, .waiting_attended = 5000, .step_tokens = 50}, kNow);
+  view.Place(kNode, RequestId(1), {.tokens = 10, .attended = 1000});
+  const StepTime step = {.base_us = 20, .us_per_token = 3, .us_per_attended = 0.01};
+  // Two steps, and a fifth of one.
+  EXPECT_DOUBLE_EQ(view.Find(kNode)->waiting_us(kNow, step), (40 + 300 + 50) + (4 + 30 + 10));
 }
 
 TEST(ClusterView, ANewLifeKnowsNothing) {

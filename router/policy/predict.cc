@@ -22,27 +22,62 @@ class Mean {
 
 double Either(double measured, double prior) { return measured > 0 ? measured : prior; }
 
+// Of tokens [begin, end), of which the first step has at least one.
+double ComputeUs(const StepTime& step, double begin, double end, double chunk) {
+  const double tokens = end - begin;
+  return step.PredictInSteps(std::max(tokens, chunk), 0, chunk) -
+         step.us_per_token * std::max(0.0, chunk - tokens) +
+         step.us_per_attended * AttendedBy(begin, end);
+}
+
 }  // namespace
 
+Rates Unmeasured(NodeRole role) {
+  Rates rates = {.pull_bytes_per_us = 1000, .ssd_read_bytes_per_us = 1000};
+  if (role == NodeRole::kDecode) {
+    rates.step.base_us = 50'000;
+  } else {
+    rates.step.us_per_token = 1000;
+  }
+  return rates;
+}
+
+StepTime MeasuredStep(const NodeView& node) {
+  const NodeLoad& load = node.load();
+  if (load.step_time.measured()) return load.step_time;
+  if (node.role() == NodeRole::kDecode) return {.base_us = load.step_us};
+  return {.us_per_token = load.prefill_us_per_token};
+}
+
 Rates PriorRates(const ClusterView& view, NodeRole role) {
-  Mean prefill, step, pull, ssd;
+  Mean pull, ssd;
+  StepTime sum;
+  int measured = 0;
   for (const auto& [id, node] : view.nodes()) {
     if (node.role() != role) continue;
-    prefill.Add(node.load().prefill_us_per_token);
-    step.Add(node.load().step_us);
     pull.Add(node.load().pull_bytes_per_us);
     ssd.Add(node.load().ssd_read_bytes_per_us);
+    const StepTime step = MeasuredStep(node);
+    if (!step.measured()) continue;
+    ++measured;
+    sum.base_us += step.base_us;
+    sum.us_per_token += step.us_per_token;
+    sum.us_per_attended += step.us_per_attended;
   }
-  return {.prefill_us_per_token = prefill.Or(kUnmeasured.prefill_us_per_token),
-          .step_us = step.Or(kUnmeasured.step_us),
-          .pull_bytes_per_us = pull.Or(kUnmeasured.pull_bytes_per_us),
-          .ssd_read_bytes_per_us = ssd.Or(kUnmeasured.ssd_read_bytes_per_us)};
+  Rates rates = Unmeasured(role);
+  rates.pull_bytes_per_us = pull.Or(rates.pull_bytes_per_us);
+  rates.ssd_read_bytes_per_us = ssd.Or(rates.ssd_read_bytes_per_us);
+  if (measured > 0) {
+    rates.step = {sum.base_us / measured, sum.us_per_token / measured,
+                  sum.us_per_attended / measured};
+  }
+  return rates;
 }
 
 Rates RatesOf(const NodeView& node, const Rates& prior) {
   const NodeLoad& load = node.load();
-  return {.prefill_us_per_token = Either(load.prefill_us_per_token, prior.prefill_us_per_token),
-          .step_us = Either(load.step_us, prior.step_us),
+  const StepTime step = MeasuredStep(node);
+  return {.step = step.measured() ? step : prior.step,
           .pull_bytes_per_us = Either(load.pull_bytes_per_us, prior.pull_bytes_per_us),
           .ssd_read_bytes_per_us = Either(load.ssd_read_bytes_per_us, prior.ssd_read_bytes_per_us)};
 }
@@ -50,9 +85,14 @@ Rates RatesOf(const NodeView& node, const Rates& prior) {
 PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const Holdings& holdings,
                                  int64_t tokens, const BlockShape& block, absl::Time now) {
   const int usable = static_cast<int>((tokens - 1) / block.tokens);
+  const double chunk = node.step_tokens();
+  const auto computing = [&](int from_block, int to_block) {
+    const double begin = static_cast<double>(from_block) * block.tokens;
+    const double end = static_cast<double>(to_block) * block.tokens;
+    return rates.step.PredictInSteps(end - begin, AttendedBy(begin, end), chunk);
+  };
   PrefillPrediction prediction;
-  prediction.queue_us =
-      node.waiting_tokens(now, rates.prefill_us_per_token) * rates.prefill_us_per_token;
+  prediction.queue_us = node.waiting_us(now, rates.step);
   prediction.local_blocks = std::min(holdings.local, usable);
   const int copied = prediction.local_blocks - std::min(holdings.local_hbm, usable);
   prediction.fetch_us = std::max(0, copied) * block.bytes / kLocalCopyBytesPerUs;
@@ -60,7 +100,7 @@ PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const
   const int on_ssd = std::min(holdings.local_ssd, usable) - prediction.local_blocks;
   if (on_ssd > 0) {
     const double read_us = on_ssd * block.bytes / rates.ssd_read_bytes_per_us;
-    if (read_us < on_ssd * block.tokens * rates.prefill_us_per_token) {
+    if (read_us < computing(prediction.local_blocks, prediction.local_blocks + on_ssd)) {
       prediction.local_blocks += on_ssd;
       prediction.fetch_us += read_us;
     }
@@ -68,15 +108,17 @@ PrefillPrediction PredictPrefill(const NodeView& node, const Rates& rates, const
 
   const int remote = std::min(holdings.anywhere, usable) - prediction.local_blocks;
   const double pull_us = kPullStartUs + remote * block.bytes / rates.pull_bytes_per_us;
-  const double saved_us = remote * block.tokens * rates.prefill_us_per_token;
-  if (remote > 0 && pull_us < saved_us) {
+  if (remote > 0 &&
+      pull_us < computing(prediction.local_blocks, prediction.local_blocks + remote)) {
     prediction.pull_blocks = remote;
     prediction.fetch_us += pull_us;
   }
-  const int64_t taken = prediction.local_blocks + prediction.pull_blocks;
-  prediction.compute_tokens = tokens - taken * block.tokens;
-  prediction.compute_us =
-      static_cast<double>(prediction.compute_tokens) * rates.prefill_us_per_token;
+  const int64_t taken = int64_t{prediction.local_blocks + prediction.pull_blocks} * block.tokens;
+  const double begin = static_cast<double>(taken);
+  const double end = static_cast<double>(tokens);
+  prediction.compute_tokens = tokens - taken;
+  prediction.compute_attended = AttendedBy(begin, end);
+  prediction.compute_us = ComputeUs(rates.step, begin, end, chunk);
   return prediction;
 }
 
@@ -86,13 +128,16 @@ DecodePrediction PredictDecode(const NodeView& node, const Rates& rates, int loc
   DecodePrediction prediction;
   prediction.handover_us =
       std::max(0.0, blocks - local_blocks) * block.bytes / rates.pull_bytes_per_us;
+  const NodeLoad& load = node.load();
+  prediction.step_us =
+      rates.step.Predict(node.running() + 1, static_cast<double>(node.kv_tokens() + tokens));
+  if (load.step_time.measured()) return prediction;
   // A step reads the weights once and each sequence's KV: up to twice as long in a full batch is a
   // fair guess, and it spreads requests over nodes that are otherwise equal.
-  const NodeLoad& load = node.load();
   const double batch = load.max_running > 0 ? static_cast<double>(load.max_running) : 256.0;
   const double fill =
       load.hbm_pages > 0 ? static_cast<double>(node.pages_taken()) / load.hbm_pages : 0.0;
-  prediction.step_us = rates.step_us * (1 + std::max(node.running() / batch, fill));
+  prediction.step_us *= 1 + std::max(node.running() / batch, fill);
   return prediction;
 }
 

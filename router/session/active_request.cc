@@ -250,10 +250,12 @@ void ActiveRequest::Decide(bool wants_decode) {
   }
   // Own blocks too: should they be gone by then, there is another place.
   plan_blocks_ = predicted.local_blocks + predicted.pull_blocks;
-  Place(prefill_placement_, decision.prefill.node, {.tokens = predicted.compute_tokens});
+  Place(prefill_placement_, decision.prefill.node,
+        {.tokens = predicted.compute_tokens, .attended = predicted.compute_attended});
   event::Chosen chosen{.prefill = decision.prefill.node};
   if (decision.decode.has_value()) {
-    Place(decode_placement_, decision.decode->node, {.pages = decision.decode->pages});
+    Place(decode_placement_, decision.decode->node,
+          {.tokens = static_cast<int64_t>(tokens_.size()), .pages = decision.decode->pages});
     chosen.decode = decision.decode->node;
   }
   Handle(chosen);

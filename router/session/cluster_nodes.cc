@@ -24,12 +24,19 @@ std::optional<NodeRole> RoleOf(const v1::NodeInfo& info) {
   }
 }
 
-NodeLoad LoadOf(const v1::NodeLoad& load) {
+NodeLoad LoadOf(const v1::NodeLoad& load, v1::Role role) {
+  // Who waits at a decode node has a seat.
+  const uint32_t seated = role == v1::ROLE_DECODE ? load.waiting() : 0;
   return {.hbm_pages = static_cast<int>(load.hbm_pages()),
           .hbm_pages_reserved = static_cast<int>(load.hbm_pages_reserved()),
-          .running = static_cast<int>(load.running()),
+          .running = static_cast<int>(load.running() + seated),
           .max_running = static_cast<int>(load.max_running()),
           .waiting_tokens = static_cast<int64_t>(load.waiting_tokens()),
+          .waiting_attended = load.waiting_attended(),
+          .kv_tokens = static_cast<int64_t>(load.kv_tokens()),
+          .step_time = {load.step_time().base_us(), load.step_time().us_per_token(),
+                        load.step_time().us_per_attended()},
+          .step_tokens = static_cast<int>(load.step_tokens()),
           .prefill_us_per_token = load.prefill_us_per_token(),
           .step_us = load.step_us(),
           .pull_bytes_per_us = load.pull_bytes_per_us(),
@@ -124,7 +131,7 @@ void ClusterNodes::Reported(const NodeId& node, const v1::NodeLoad& load) {
   if (it == nodes_.end()) return;
   it->second.load = load;
   it->second.load_at = loop_->Now();
-  view_.Report(node, LoadOf(load), loop_->Now());
+  view_.Report(node, LoadOf(load, it->second.info.role()), loop_->Now());
   listener_.on_changed();
 }
 

@@ -93,7 +93,7 @@ class ClusterTest : public ::testing::Test {
     for (const auto& [id, node] : cluster_->view().nodes()) {
       EXPECT_EQ(node.running(), 0) << id;
       EXPECT_EQ(node.pages_taken(), 0) << id;
-      EXPECT_EQ(node.waiting_tokens(loop_.Now(), 1), 0) << id;
+      EXPECT_EQ(node.waiting_us(loop_.Now(), {.us_per_token = 1}), 0) << id;
     }
     EXPECT_EQ(metrics_.requests_in_flight.Value(), 0);
   }
