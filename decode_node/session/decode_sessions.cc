@@ -464,6 +464,7 @@ v1::NodeLoad DecodeSessions::Load() const {
   load.set_waiting(from.seated - from.running);
   load.set_step_us(from.step_us);
   load.set_kv_tokens(from.kv_tokens);
+  load.set_next_seat_us(absl::ToInt64Microseconds(scheduler_.RetryHint()));
   load.mutable_step_time()->set_base_us(from.step_time.base_us);
   load.mutable_step_time()->set_us_per_token(from.step_time.us_per_token);
   load.mutable_step_time()->set_us_per_attended(from.step_time.us_per_attended);

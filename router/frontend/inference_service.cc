@@ -163,10 +163,11 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   absl::StatusOr<v1::TokenizeResponse> answer = TokenizeNow(*request);
-  parts_.intake->Count("Tokenize", answer.status());
-  if (answer.ok()) *response = *std::move(answer);
+  const absl::Status status = answer.status();
+  parts_.intake->Count("Tokenize", status);
+  if (status.ok()) *response = *std::move(answer);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(answer.status()));
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 

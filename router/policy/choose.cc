@@ -13,6 +13,8 @@ namespace {
 // When a full cluster is worth another try: about the time in which some running answer ends.
 constexpr absl::Duration kRetryWhenFull = absl::Seconds(1);
 constexpr absl::Duration kRetryWhenAbsent = absl::Seconds(2);
+// What is held is asked about no more often than this, unless the cluster changes.
+constexpr absl::Duration kAskAgain = absl::Milliseconds(5);
 
 const char* Name(NodeRole role) { return role == NodeRole::kPrefill ? "prefill" : "decode"; }
 
@@ -97,6 +99,9 @@ class Decision {
   std::variant<PrefillChoice, Refusal> ChoosePrefill(Random* random) const;
   std::variant<DecodeChoice, Refusal> ChooseDecode(Random* random) const;
   Refusal Refuse(const Demand& demand) const;
+  // When the first seat of a full decode node will be free, as far as the nodes know.
+  absl::Duration NextSeat() const;
+  int64_t TokensToCompute() const;
   std::optional<Refusal> TooSlow(const PrefillChoice& choice) const;
   std::optional<Refusal> TooSlow(const DecodeChoice& choice) const;
 
@@ -222,7 +227,15 @@ RouteResult Decision::Make(Random* random) const {
   RouteDecision decision;
   if (request_.wants_decode) {
     auto decode = ChooseDecode(random);
-    if (auto* refusal = std::get_if<Refusal>(&decode)) return std::move(*refusal);
+    if (auto* refusal = std::get_if<Refusal>(&decode)) {
+      if (refusal->reason != RefusalReason::kNoRoom || !request_.may_wait) return *refusal;
+      const absl::Duration seat = NextSeat();
+      if (seat > std::min(request_.slo.ttft, request_.time_left)) {
+        refusal->retry_after = std::max(refusal->retry_after, seat);
+        return *refusal;
+      }
+      return Hold{std::clamp(seat, kAskAgain, kRetryWhenFull), TokensToCompute()};
+    }
     decision.decode = std::get<DecodeChoice>(std::move(decode));
     if (auto refusal = TooSlow(*decision.decode)) return *std::move(refusal);
   }
@@ -231,10 +244,30 @@ RouteResult Decision::Make(Random* random) const {
   decision.prefill = std::get<PrefillChoice>(std::move(prefill));
   if (auto refusal = TooSlow(decision.prefill)) return *std::move(refusal);
   const absl::Duration queue = absl::Microseconds(decision.prefill.predicted.queue_us);
-  if (queue > request_.max_node_queue) {
-    return Hold{queue - request_.max_node_queue, std::move(decision.prefill)};
+  if (request_.may_wait && queue > request_.max_node_queue &&
+      MeasuredStep(*view_.Find(decision.prefill.node)).measured()) {
+    return Hold{std::max(queue - request_.max_node_queue, kAskAgain),
+                decision.prefill.predicted.compute_tokens};
   }
   return decision;
+}
+
+absl::Duration Decision::NextSeat() const {
+  const Demand demand = DecodeDemand();
+  absl::Duration soonest = absl::InfiniteDuration();
+  for (const auto& [id, node] : view_.nodes()) {
+    if (Judge(id, node, demand) != Eligibility::kFull) continue;
+    soonest = std::min(soonest, node.load().next_seat - (now_ - node.reported_at()));
+  }
+  return std::max(soonest, absl::ZeroDuration());
+}
+
+int64_t Decision::TokensToCompute() const {
+  int64_t least = request_.tokens;
+  EachPrefill(false, [&](const NodeId&, auto, const auto&, const PrefillPrediction& predicted) {
+    least = std::min(least, predicted.compute_tokens);
+  });
+  return least;
 }
 
 }  // namespace

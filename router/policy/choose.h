@@ -27,14 +27,9 @@
 #include "router/policy/cluster_view.h"
 #include "router/policy/filters.h"
 #include "router/policy/predict.h"
+#include "router/policy/slo.h"
 
 namespace tarn::router {
-
-// What a class of requests is promised.
-struct Slo {
-  absl::Duration ttft = absl::InfiniteDuration();  // time to first token, from now
-  absl::Duration tpot = absl::InfiniteDuration();  // time per token after it
-};
 
 // The features of a request that matter here.
 struct RouteRequest {
@@ -42,13 +37,15 @@ struct RouteRequest {
   int64_t max_new_tokens = 0;  // still to come
   // Until the request's deadline. Predicted to take longer than this to the first token: refused.
   absl::Duration time_left = absl::InfiniteDuration();
-  Slo slo;
+  Slo slo;                   // from now
   bool wants_decode = true;  // false: it has a decode node already
   std::vector<NodeId> avoid_prefill, avoid_decode;
   // Uncached tokens that wait in the router before this request.
   int64_t tokens_ahead = 0;
-  // While every prefill node has work for longer than this, the request is held in the router,
-  // where those that are more urgent, or of tenants who have had less, can still go first.
+  // Whether the request may be held in the router: while every decode node is full, and while every
+  // prefill node has work for longer than `max_node_queue`. In the router those that are more
+  // urgent, or of tenants who have had less, can still go first.
+  bool may_wait = false;
   absl::Duration max_node_queue = absl::InfiniteDuration();
 };
 
@@ -70,7 +67,7 @@ struct RouteDecision {
 
 enum class RefusalReason : uint8_t {
   kNoNode,    // UNAVAILABLE
-  kNoRoom,    // RESOURCE_EXHAUSTED, as are those below
+  kNoRoom,    // no decode seat now, or in time; RESOURCE_EXHAUSTED, as are those below
   kTooLarge,  // INVALID_ARGUMENT: it fits on no node, ever
   kDeadline,  // predicted to miss its deadline
   kTtft,      // predicted to miss its SLO for the first token
@@ -86,10 +83,10 @@ struct Refusal {
   RefusalReason reason = RefusalReason::kNoNode;
 };
 
-// Ask again after `wait`, or when the cluster has changed. `choice`: what it would be now.
+// Ask again after `wait`, or when the cluster has changed.
 struct Hold {
   absl::Duration wait;
-  PrefillChoice choice;
+  int64_t compute_tokens = 0;  // what the prefill would be now
 };
 
 using RouteResult = std::variant<RouteDecision, Refusal, Hold>;

@@ -178,12 +178,30 @@ TEST_F(ChooseTest, HoldsWhileEveryNodeHasEnoughToDo) {
   NodeLoad busy = kPrefill;
   busy.waiting_tokens = 3000;  // 300 ms
   Add("p0", NodeRole::kPrefill, busy);
-  const RouteRequest request = {.tokens = 100, .max_node_queue = absl::Milliseconds(100)};
+  const RouteRequest request = {
+      .tokens = 100, .may_wait = true, .max_node_queue = absl::Milliseconds(100)};
   EXPECT_EQ(Decide(request).prefill.node, NodeId("p1"));
   Add("p1", NodeRole::kPrefill, busy);
   const RouteResult result = Ask(request);
   ASSERT_TRUE(std::holds_alternative<Hold>(result));
   EXPECT_EQ(std::get<Hold>(result).wait, absl::Milliseconds(200));
+  EXPECT_EQ(std::get<Hold>(result).compute_tokens, 100);
+}
+
+TEST_F(ChooseTest, HoldsForASeatThatWillBeFreeInTime) {
+  AddTwoOfEach();
+  NodeLoad full = kDecode;
+  full.running = full.max_running;
+  full.next_seat = absl::Milliseconds(50);
+  Add("d0", NodeRole::kDecode, full);
+  full.next_seat = absl::Milliseconds(80);
+  Add("d1", NodeRole::kDecode, full);
+  RouteRequest request = {.tokens = 100, .max_new_tokens = 10};
+  EXPECT_EQ(Refused(request).reason, RefusalReason::kNoRoom);
+  request.may_wait = true;
+  EXPECT_EQ(std::get<Hold>(Ask(request)).wait, absl::Milliseconds(50));
+  request.slo.ttft = absl::Milliseconds(49);
+  EXPECT_EQ(Refused(request).reason, RefusalReason::kNoRoom);
 }
 
 TEST_F(ChooseTest, SeveralRoutersSpreadOverEqualNodes) {

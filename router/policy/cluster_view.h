@@ -31,7 +31,8 @@ struct NodeLoad {
   int max_running = 0;         // 0: no limit
   int64_t waiting_tokens = 0;  // still to compute
   double waiting_attended = 0;
-  int64_t kv_tokens = 0;  // context of the running sequences
+  int64_t kv_tokens = 0;     // context of the running sequences
+  absl::Duration next_seat;  // until one of them ends at the latest; zero: not known
   StepTime step_time;
   int step_tokens = 0;  // most tokens of one step; 0: not said
   // Smoothed, for as long as step_time is not measured.

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/base/status.h"
@@ -10,6 +11,8 @@
 
 namespace tarn::router {
 namespace {
+
+constexpr absl::Duration kLeastRetry = absl::Milliseconds(100);
 
 std::vector<engine::SampledToken> FromProto(const v1::DecodeTokens& proto) {
   std::vector<engine::SampledToken> tokens;
@@ -235,12 +238,51 @@ void ActiveRequest::Do(const action::Fail& fail) {
   sink_->OnFailed(fail.status, fail.retry_after);
 }
 
+int ActiveRequest::QueuePriority() const {
+  return state_.attempts() > 1 ? std::numeric_limits<int>::min() : request_.priority;
+}
+
 void ActiveRequest::Decide(bool wants_decode) {
-  const absl::Time start = Now();
-  const RouteResult result = Route(wants_decode);
+  wants_decode_ = wants_decode;
+  const int64_t ahead = context_->queue->TokensAhead(QueuePriority());
+  const RouteResult result = Route(wants_decode, ahead);
+  if (const auto* hold = std::get_if<Hold>(&result)) return Enqueue(*hold);
+  // It would fit, but others were first.
+  const auto* decision = std::get_if<RouteDecision>(&result);
+  if (decision != nullptr && ahead > 0) {
+    return Enqueue({absl::ZeroDuration(), decision->prefill.predicted.compute_tokens});
+  }
+  Follow(result);
+}
+
+void ActiveRequest::Enqueue(const Hold& hold) {
+  const absl::Status status = context_->queue->Add({.id = id_,
+                                                    .tenant = request_.tenant,
+                                                    .priority = QueuePriority(),
+                                                    .tokens = hold.compute_tokens});
+  if (!status.ok()) {
+    context_->metrics->refusals.With({"queue_full"}).Add();
+    return Handle(event::NotChosen{status, std::max(hold.wait, kLeastRetry)});
+  }
+  queued_ = true;
+  context_->metrics->requests_queued.Set(context_->queue->size());
+  context_->pump(hold.wait);
+}
+
+std::optional<absl::Duration> ActiveRequest::TryStart() {
+  const RouteResult result = Route(wants_decode_, 0);
+  if (const auto* hold = std::get_if<Hold>(&result)) return hold->wait;
+  queued_ = false;
+  context_->queue->Start(id_);
+  context_->metrics->requests_queued.Set(context_->queue->size());
+  Follow(result);
+  return std::nullopt;
+}
+
+void ActiveRequest::Follow(const RouteResult& result) {
   decided_ = Now();
-  context_->metrics->routing_time.Observe(absl::ToDoubleSeconds(decided_ - start));
   if (const auto* refusal = std::get_if<Refusal>(&result)) {
+    context_->metrics->refusals.With({Name(refusal->reason)}).Add();
     return Handle(event::NotChosen{refusal->status, refusal->retry_after});
   }
   const auto& decision = std::get<RouteDecision>(result);
@@ -261,20 +303,37 @@ void ActiveRequest::Decide(bool wants_decode) {
   Handle(chosen);
 }
 
-RouteResult ActiveRequest::Route(bool wants_decode) {
+RouteResult ActiveRequest::Route(bool wants_decode, int64_t tokens_ahead) {
   const std::optional<ServedModel>& model = context_->nodes->model();
   if (!model.has_value()) {
     return Refusal{absl::UnavailableError("no node has joined the cluster yet"), absl::Seconds(2)};
   }
+  const absl::Time start = Now();
   ExtendKeys(*model);
-  const RouteRequest request = {.tokens = static_cast<int64_t>(tokens_.size()),
-                                .max_new_tokens = state_.remaining_tokens(),
-                                .time_left = request_.deadline - Now(),
-                                .wants_decode = wants_decode,
-                                .avoid_prefill = state_.avoid_prefill(),
-                                .avoid_decode = state_.avoid_decode()};
-  return Choose(request, context_->nodes->view(), context_->index().Match(keys_), model->block,
-                Now());
+  const bool begun = first_token_ != absl::InfinitePast();
+  const RouteRequest request = {
+      .tokens = static_cast<int64_t>(tokens_.size()),
+      .max_new_tokens = state_.remaining_tokens(),
+      .time_left = request_.deadline - start,
+      .slo = SloLeft(start),
+      .wants_decode = wants_decode,
+      .avoid_prefill = state_.avoid_prefill(),
+      .avoid_decode = state_.avoid_decode(),
+      .tokens_ahead = tokens_ahead,
+      .may_wait = true,
+      .max_node_queue = begun ? absl::InfiniteDuration() : context_->options.max_node_queue};
+  RouteResult result = Choose(request, context_->nodes->view(), context_->index().Match(keys_),
+                              model->block, start, context_->random);
+  context_->metrics->routing_time.Observe(absl::ToDoubleSeconds(Now() - start));
+  return result;
+}
+
+// An answer that has begun is not given up for being late.
+Slo ActiveRequest::SloLeft(absl::Time now) const {
+  if (first_token_ != absl::InfinitePast()) return {};
+  Slo slo = request_.slo;
+  slo.ttft -= now - request_.received;
+  return slo;
 }
 
 void ActiveRequest::ExtendKeys(const ServedModel& model) {
@@ -287,6 +346,12 @@ void ActiveRequest::ExtendKeys(const ServedModel& model) {
 }
 
 void ActiveRequest::SettlePlacements() {
+  if (queued_ && state_.phase() == Phase::kEnded) {
+    queued_ = false;
+    context_->queue->Remove(id_);
+    context_->metrics->requests_queued.Set(context_->queue->size());
+    context_->pump(absl::ZeroDuration());
+  }
   const Phase phase = state_.phase();
   if (!state_.has_seat()) EndPlacement(decode_placement_);
   if (phase != Phase::kAdmitting && phase != Phase::kPrefilling) EndPlacement(prefill_placement_);
@@ -299,8 +364,10 @@ void ActiveRequest::Place(std::optional<NodeId>& where, const NodeId& node, cons
 }
 
 void ActiveRequest::EndPlacement(std::optional<NodeId>& where) {
-  if (where.has_value()) context_->nodes->view().End(*where, id_);
+  if (!where.has_value()) return;
+  context_->nodes->view().End(*where, id_);
   where.reset();
+  if (context_->queue->size() > 0) context_->pump(absl::ZeroDuration());
 }
 
 void ActiveRequest::PostEvent(const Event& event) {

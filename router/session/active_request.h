@@ -18,6 +18,7 @@
 #include "proto/decode.pb.h"
 #include "proto/prefill.pb.h"
 #include "router/policy/choose.h"
+#include "router/policy/fair_queue.h"
 #include "router/session/cluster_nodes.h"
 #include "router/session/commands.h"
 #include "router/session/gateway.h"
@@ -30,6 +31,8 @@ struct RequestOptions {
   RequestLimits limits;
   absl::Duration handover_timeout = absl::Seconds(30);
   int max_sources = 2;  // of a block in a load plan
+  // New requests wait in the router while every prefill node has predicted work for longer.
+  absl::Duration max_node_queue = absl::Milliseconds(500);
 };
 
 class ActiveRequest;
@@ -39,11 +42,15 @@ struct RequestContext {
   EventLoop* loop = nullptr;
   ClusterNodes* nodes = nullptr;
   RouterMetrics* metrics = nullptr;
+  Random* random = nullptr;
+  FairQueue* queue = nullptr;  // of requests that wait
   RequestOptions options;
   std::function<const kvstore::BlockIndex&()> index;
   // The running request of this id, or null.
   std::function<ActiveRequest*(RequestId)> find;
   std::function<void(RequestId)> ended;
+  // The first of the queue may perhaps start, now or after this.
+  std::function<void(absl::Duration)> pump;
 };
 
 // A leg's id on the wire: the request's in the upper bits, the leg's number in the lowest eight.
@@ -71,6 +78,8 @@ class ActiveRequest : public Generation {
   void Refuse(const absl::Status& status, absl::Duration retry_after);
   void OnPrefillEvent(v1::PrefillEvent event);
   void OnDecodeEvent(v1::DecodeEvent event);
+  // For the first of the queue: leaves it and goes on, or says how long it is to be held.
+  std::optional<absl::Duration> TryStart();
   // The session with the node has ended.
   void OnNodeLost(const NodeId& node);
 
@@ -92,7 +101,12 @@ class ActiveRequest : public Generation {
   void Do(const action::Fail& fail);
 
   void Decide(bool wants_decode);
-  RouteResult Route(bool wants_decode);
+  RouteResult Route(bool wants_decode, int64_t tokens_ahead);
+  void Enqueue(const Hold& hold);
+  void Follow(const RouteResult& result);
+  // What others wait behind: an answer that has begun goes before all that have not.
+  int QueuePriority() const;
+  Slo SloLeft(absl::Time now) const;
   void ExtendKeys(const ServedModel& model);
   // Tells the view what this request no longer takes of nodes.
   void SettlePlacements();
@@ -112,6 +126,8 @@ class ActiveRequest : public Generation {
   GenerationSink* const sink_;
   RequestState state_;
   bool ended_ = false;
+  bool queued_ = false;
+  bool wants_decode_ = true;  // what the choice that is waited for is about
   TimerId deadline_ = 0, pause_ = 0, posted_ = 0;
 
   std::vector<TokenId> tokens_;  // prompt and answer so far

@@ -21,6 +21,7 @@ Cluster::Cluster(const ClusterOptions& options, ClusterParts parts, Random rando
       parts_(std::move(parts)),
       random_(std::move(random)),
       started_(parts_.loop->Now()),
+      queue_(options.queue),
       nodes_(parts_.loop, parts_.streams, options.reconnect, MakeListener()),
       context_(MakeContext(parts_, options.requests)) {
   // A request makes at most one leg at each role for each try.
@@ -30,6 +31,7 @@ Cluster::Cluster(const ClusterOptions& options, ClusterParts parts, Random rando
 
 Cluster::~Cluster() {
   *alive_ = false;
+  parts_.loop->CancelTimer(pump_);
   for (const auto& [id, request] : requests_) request->Detach();
 }
 
@@ -37,6 +39,8 @@ RequestContext Cluster::MakeContext(const ClusterParts& parts, const RequestOpti
   return {.loop = parts.loop,
           .nodes = &nodes_,
           .metrics = parts.metrics,
+          .random = &random_,
+          .queue = &queue_,
           .options = options,
           .index = parts.index,
           .find = [this](RequestId id) { return Find(id); },
@@ -44,7 +48,28 @@ RequestContext Cluster::MakeContext(const ClusterParts& parts, const RequestOpti
               [this](RequestId id) {
                 requests_.erase(id);
                 parts_.metrics->requests_in_flight.Set(static_cast<double>(requests_.size()));
-              }};
+              },
+          .pump = [this](absl::Duration after) { PumpAfter(after); }};
+}
+
+// Always from the loop: starting a request may end others, and whoever asks is in the middle of
+// something.
+void Cluster::PumpAfter(absl::Duration after) {
+  const absl::Time when = parts_.loop->Now() + after;
+  if (when >= pump_at_) return;
+  parts_.loop->CancelTimer(pump_);
+  pump_at_ = when;
+  pump_ = parts_.loop->PostAt(when, [this] {
+    pump_at_ = absl::InfiniteFuture();
+    Pump();
+  });
+}
+
+void Cluster::Pump() {
+  while (const std::optional<RequestId> id = queue_.Next()) {
+    const std::optional<absl::Duration> wait = Find(*id)->TryStart();
+    if (wait.has_value()) return PumpAfter(*wait);
+  }
 }
 
 ClusterNodes::Listener Cluster::MakeListener() {
@@ -65,6 +90,7 @@ ClusterNodes::Listener Cluster::MakeListener() {
           .on_lost = [this](const NodeId& node) { NodeLost(node); },
           .on_changed =
               [this] {
+                if (queue_.size() > 0) PumpAfter(absl::ZeroDuration());
                 if (parts_.on_ready) parts_.on_ready(Ready());
               }};
 }

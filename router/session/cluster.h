@@ -33,6 +33,7 @@ struct ClusterOptions {
   std::string router_id = "router";
   int max_in_flight = 10'000;  // requests; one more is refused
   RequestOptions requests;
+  FairQueueOptions queue;
   ReconnectPauses reconnect;
 };
 
@@ -71,6 +72,10 @@ class Cluster : public Gateway {
   v1::GetStatusResponse Status() const;
 
  private:
+  // Starts the first of the queue, as long as there is one that may; `after` this, or sooner if
+  // something changes.
+  void Pump();
+  void PumpAfter(absl::Duration after);
   RequestContext MakeContext(const ClusterParts& parts, const RequestOptions& options);
   ClusterNodes::Listener MakeListener();
   RequestId DrawId();
@@ -84,6 +89,9 @@ class Cluster : public Gateway {
   Random random_;
   const absl::Time started_;
   absl::flat_hash_map<RequestId, ActiveRequest*> requests_;
+  FairQueue queue_;
+  TimerId pump_ = 0;
+  absl::Time pump_at_ = absl::InfiniteFuture();
   ClusterNodes nodes_;
   const RequestContext context_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -34,6 +34,7 @@ NodeLoad LoadOf(const v1::NodeLoad& load, v1::Role role) {
           .waiting_tokens = static_cast<int64_t>(load.waiting_tokens()),
           .waiting_attended = load.waiting_attended(),
           .kv_tokens = static_cast<int64_t>(load.kv_tokens()),
+          .next_seat = absl::Microseconds(load.next_seat_us()),
           .step_time = {load.step_time().base_us(), load.step_time().us_per_token(),
                         load.step_time().us_per_attended()},
           .step_tokens = static_cast<int>(load.step_tokens()),

@@ -80,6 +80,15 @@ class ClusterTest : public ::testing::Test {
     EXPECT_EQ(client->endings(), 0) << "called back within Start";
     return client;
   }
+  // What the decode nodes say of their seats.
+  void ReportSeats(uint32_t seats) {
+    for (const char* id : {"d0", "d1"}) {
+      v1::NodeLoad load;
+      load.set_hbm_pages(100'000);
+      load.set_max_running(seats);
+      cluster_->Reported(NodeId(id), load);
+    }
+  }
   void Finish(const Client& client) {
     loop_.RunUntil([&] { return client.endings() > 0; }, absl::Minutes(2));
   }
@@ -127,6 +136,58 @@ TEST_F(ClusterTest, AnswersAndReports) {
   EXPECT_GE(report.total, report.time_to_first_token + report.decode);
   EXPECT_EQ(metrics_.requests_finished.Value(), 1u);
   EXPECT_EQ(metrics_.generation_tokens.Value(), 10u);
+  ExpectNothingLeft();
+}
+
+TEST_F(ClusterTest, WaitsForASeatInTheRouter) {
+  BuildTwoOfEach({.seats = 2});
+  ReportSeats(2);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(Ask(50, 20));
+  loop_.RunFor(absl::Milliseconds(3));
+  EXPECT_GT(metrics_.requests_queued.Value(), 0);
+  for (const auto& client : clients) Finish(*client);
+  for (const auto& client : clients) EXPECT_EQ(client->finished, 1) << client->status;
+  EXPECT_EQ(metrics_.requests_queued.Value(), 0);
+  ExpectNothingLeft();
+}
+
+TEST_F(ClusterTest, WhoeverWaitsMayLeaveOrRunOutOfTime) {
+  BuildTwoOfEach({.seats = 1});
+  ReportSeats(1);
+  std::vector<std::unique_ptr<Client>> running;
+  for (int i = 0; i < 2; ++i) running.push_back(Ask(50, 1000));
+  loop_.RunFor(absl::Milliseconds(50));
+  const auto late = Ask(50, 10, absl::Milliseconds(20));
+  auto leaves = Ask(50, 10);
+  const auto stays = Ask(50, 10);
+  loop_.RunFor(absl::Milliseconds(10));
+  leaves.reset();
+  Finish(*late);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(late->status) || absl::IsResourceExhausted(late->status))
+      << late->status;
+  Finish(*stays);
+  EXPECT_EQ(stays->finished, 1) << stays->status;
+  for (const auto& client : running) Finish(*client);
+  ExpectNothingLeft();
+}
+
+TEST_F(ClusterTest, AFullQueueRefuses) {
+  ClusterOptions options;
+  options.queue.max_requests = 1;
+  BuildTwoOfEach({.seats = 1}, options);
+  ReportSeats(1);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 4; ++i) clients.push_back(Ask(50, 100));
+  loop_.RunFor(absl::Milliseconds(5));
+  const auto refused = Ask(50, 10);
+  for (const auto& client : clients) Finish(*client);
+  Finish(*refused);
+  EXPECT_EQ(std::count_if(clients.begin(), clients.end(),
+                          [](const auto& client) { return client->failed > 0; }) +
+                refused->failed,
+            2);
+  EXPECT_EQ(metrics_.refusals.With({"queue_full"}).Value(), 2u);
   ExpectNothingLeft();
 }
 

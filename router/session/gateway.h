@@ -17,6 +17,7 @@
 #include "common/base/block_key.h"
 #include "common/base/ids.h"
 #include "engine/sampling/sampling.h"
+#include "router/policy/slo.h"
 
 namespace tarn::router {
 
@@ -33,6 +34,7 @@ struct GenerationRequest {
   int priority = 0;
   absl::Time received;
   absl::Time deadline;
+  Slo slo;  // from `received`
 };
 
 struct GenerationReport {

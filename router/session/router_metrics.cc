@@ -27,6 +27,12 @@ RouterMetrics::RouterMetrics(metrics::Registry& registry,
       requests_cancelled(outcomes.With({"cancelled"})),
       requests_in_flight(
           registry.AddGauge("tarn_router_requests_in_flight", "Requests under way.")),
+      requests_queued(registry.AddGauge(
+          "tarn_router_requests_queued",
+          "Requests that wait in the router because every node has enough to do.")),
+      refusals(registry.AddCounterFamily("tarn_router_refusals_total",
+                                         "Decisions that no node can serve the request, by reason.",
+                                         {.names = {"reason"}})),
       retries_lost(retries.With({"lost"})),
       retries_refused(retries.With({"refused"})),
       time_to_first_token(registry.AddHistogram(

@@ -17,7 +17,9 @@ struct RouterMetrics {
   metrics::Counter& requests_refused;  // RESOURCE_EXHAUSTED
   metrics::Counter& requests_cancelled;
   metrics::Gauge& requests_in_flight;
-  metrics::Counter& retries_lost;  // tarn_router_retries_total by cause
+  metrics::Gauge& requests_queued;              // in the router, of those in flight
+  metrics::Family<metrics::Counter>& refusals;  // by reason
+  metrics::Counter& retries_lost;               // tarn_router_retries_total by cause
   metrics::Counter& retries_refused;
 
   metrics::Histogram& time_to_first_token;
