@@ -85,6 +85,7 @@ class Generate : public Command {
     flags.Add("--usage", usage_, "Also print tokens and times");
     flags.Add("--model", model_, "Model, where there are several");
     flags.Add("--tenant", tenant_, "Whose blocks may be shared");
+    flags.Add("--service-tier", service_tier_, "Class of the request, as the router knows it");
   }
 
   int Run() override {
@@ -97,6 +98,7 @@ class Generate : public Command {
     options.set_stream(!no_stream_);
     if (!model_.empty()) options.set_model(model_);
     if (!tenant_.empty()) options.set_tenant(tenant_);
+    if (!service_tier_.empty()) options.set_service_tier(service_tier_);
   }
 
   absl::Status One() {
@@ -156,7 +158,7 @@ class Generate : public Command {
 
   SamplingFlags sampling_;
   std::string server_ = "127.0.0.1:9000";
-  std::string prompt_, prompt_file_, input_, output_, model_, tenant_;
+  std::string prompt_, prompt_file_, input_, output_, model_, tenant_, service_tier_;
   int concurrency_ = 1;
   bool no_stream_ = false, usage_ = false;
 };

@@ -127,4 +127,8 @@ absl::StatusOr<v1::GetStatusResponse> Client::GetStatus() {
                                              v1::GetStatusRequest());
 }
 
+absl::StatusOr<v1::ExplainResponse> Client::Explain(const v1::GenerateRequest& request) {
+  return impl_->Unary<v1::ExplainResponse>(&v1::Inference::Stub::Explain, request);
+}
+
 }  // namespace tarn::client

@@ -52,6 +52,8 @@ class Client {
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request);
   absl::StatusOr<v1::ListModelsResponse> ListModels();
   absl::StatusOr<v1::GetStatusResponse> GetStatus();
+  // What the router would decide for this request now.
+  absl::StatusOr<v1::ExplainResponse> Explain(const v1::GenerateRequest& request);
 
  private:
   struct Impl;

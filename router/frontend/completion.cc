@@ -118,22 +118,24 @@ void Completion::Begin(Gateway* gateway) {
         absl::StrCat("the request's time of ",
                      absl::FormatDuration(request_.deadline - request_.received), " is over")));
   });
-  for (int i = 0; i < request_.choice_count(); ++i) choices_[i]->Start(gateway, RequestOf(i));
+  for (int i = 0; i < request_.choice_count(); ++i)
+    choices_[i]->Start(gateway, RequestOfChoice(request_, i));
 }
 
-GenerationRequest Completion::RequestOf(int choice) const {
-  const engine::ResolvedRequest& prompt = request_.prompts[choice / request_.choices_per_prompt];
+GenerationRequest RequestOfChoice(const CompletionRequest& asked, int choice) {
+  const engine::ResolvedRequest& prompt = asked.prompts[choice / asked.choices_per_prompt];
   GenerationRequest request;
   request.prompt = prompt.prompt;
   request.sampling = prompt.sampling;
-  request.sampling.seed += static_cast<uint64_t>(choice % request_.choices_per_prompt);
+  request.sampling.seed += static_cast<uint64_t>(choice % asked.choices_per_prompt);
   request.end_tokens = prompt.end_tokens;
   request.max_new_tokens = prompt.max_new_tokens;
-  request.salt = SaltFor(request_.tenant, request_.cache_salt);
-  request.tenant = request_.tenant;
-  request.priority = request_.priority;
-  request.received = request_.received;
-  request.deadline = request_.deadline;
+  request.salt = SaltFor(asked.tenant, asked.cache_salt);
+  request.tenant = asked.tenant;
+  request.priority = asked.priority;
+  request.slo = asked.slo;
+  request.received = asked.received;
+  request.deadline = asked.deadline;
   return request;
 }
 

@@ -28,11 +28,15 @@ struct CompletionRequest {
   bool detokenize = true;                        // false: no text; stop strings still work
   std::string tenant, cache_salt;
   int priority = 0;
+  Slo slo;
   absl::Time received, deadline;
   absl::Duration tokenize;  // what the tokenising took
 
   int choice_count() const { return static_cast<int>(prompts.size()) * choices_per_prompt; }
 };
+
+// One of its choices, as the cluster is asked for it.
+GenerationRequest RequestOfChoice(const CompletionRequest& asked, int choice);
 
 // What a choice has more of. All its chunks together are the whole answer.
 struct CompletionChunk {
@@ -78,7 +82,6 @@ class Completion {
   Completion(EventLoop* loop, std::shared_ptr<const engine::TextModel> model,
              CompletionRequest request, CompletionListener* listener);
   void Begin(Gateway* gateway);
-  GenerationRequest RequestOf(int choice) const;
   // Passes the chunk on; ends the completion behind the last choice's last chunk. May destroy this.
   void Deliver(CompletionChunk chunk);
   void End(const absl::Status& status);

@@ -19,7 +19,8 @@ class Frontend::Impl {
                   .gateway = parts.gateway,
                   .calls = &calls_,
                   .intake = &intake_,
-                  .status = std::move(parts.status)}),
+                  .status = std::move(parts.status),
+                  .explain = std::move(parts.explain)}),
         api_({.loop = parts.loop, .gateway = parts.gateway, .calls = &calls_, .intake = &intake_}),
         calls_(parts.registry->AddGauge("tarn_frontend_active_requests",
                                         "Requests of clients that are under way.")) {}

@@ -17,9 +17,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/http/router.h"
 #include "common/metrics/registry.h"
@@ -28,6 +30,7 @@
 #include "common/runtime/random.h"
 #include "engine/request/text_model.h"
 #include "proto/inference.pb.h"
+#include "router/policy/slo.h"
 #include "router/session/gateway.h"
 
 namespace tarn::router {
@@ -41,6 +44,9 @@ struct FrontendOptions {
   // A stream whose gRPC client reads so slowly that more than this waits is cut off. For HTTP it is
   // HttpServerOptions::max_pending_bytes.
   size_t max_pending_bytes = 4 << 20;
+  // By name (service_tier). Requests that name none are of "default", which promises nothing where
+  // it is not given.
+  std::map<std::string, Slo> classes;
 };
 
 // What the frontend stands on; all of it outlives the Frontend and the servers that carry it.
@@ -50,6 +56,8 @@ struct FrontendParts {
   std::shared_ptr<const engine::TextModel> model;
   // What GetStatus answers; runs on the loop.
   std::function<v1::GetStatusResponse()> status;
+  // What Explain answers; runs on the loop.
+  std::function<absl::StatusOr<v1::ExplainResponse>(const GenerationRequest&)> explain;
   metrics::Registry* registry = nullptr;
   Random random{0};  // draws seeds and ids: seed it from entropy, or by hand for a replay
 };

@@ -91,14 +91,18 @@ class GenerateCall : public ActiveCall, public CompletionListener {
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  return Serve(context, "Generate", request->options(), [this, request]() -> PromptTokens {
-    if (request->has_text()) return parts_.intake->Encode(request->text());
-    if (!request->has_tokens()) {
-      return absl::InvalidArgumentError("prompt: is missing; give text or tokens");
-    }
-    const auto& ids = request->tokens().ids();
-    return std::vector<TokenId>(ids.begin(), ids.end());
-  });
+  return Serve(context, "Generate", request->options(),
+               [this, request] { return PromptOf(*request); });
+}
+
+InferenceService::PromptTokens InferenceService::PromptOf(
+    const v1::GenerateRequest& request) const {
+  if (request.has_text()) return parts_.intake->Encode(request.text());
+  if (!request.has_tokens()) {
+    return absl::InvalidArgumentError("prompt: is missing; give text or tokens");
+  }
+  const auto& ids = request.tokens().ids();
+  return std::vector<TokenId>(ids.begin(), ids.end());
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Chat(
@@ -211,6 +215,20 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContex
       context, *parts_.loop, request, response,
       [this](const v1::GetStatusRequest&, UnaryReply<v1::GetStatusResponse> reply) {
         reply(parts_.status());
+      });
+}
+
+grpc::ServerUnaryReactor* InferenceService::Explain(grpc::CallbackServerContext* context,
+                                                    const v1::GenerateRequest* request,
+                                                    v1::ExplainResponse* response) {
+  auto accepted = std::make_shared<absl::StatusOr<CompletionRequest>>(
+      Accept(request->options(), [this, request] { return PromptOf(*request); }));
+  parts_.intake->Count("Explain", accepted->status());
+  return HandleUnary<v1::GenerateRequest, v1::ExplainResponse>(
+      context, *parts_.loop, request, response,
+      [this, accepted](const v1::GenerateRequest&, UnaryReply<v1::ExplainResponse> reply) {
+        if (!accepted->ok()) return reply(accepted->status());
+        reply(parts_.explain(RequestOfChoice(**accepted, 0)));
       });
 }
 

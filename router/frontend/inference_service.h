@@ -22,6 +22,7 @@ struct InferenceParts {
   ActiveCalls* calls = nullptr;
   Intake* intake = nullptr;
   std::function<v1::GetStatusResponse()> status;  // runs on the loop
+  std::function<absl::StatusOr<v1::ExplainResponse>(const GenerationRequest&)> explain;  // so too
 };
 
 class InferenceService : public v1::Inference::CallbackService {
@@ -41,6 +42,9 @@ class InferenceService : public v1::Inference::CallbackService {
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
+  grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
+                                    const v1::GenerateRequest* request,
+                                    v1::ExplainResponse* response) override;
 
  private:
   using PromptTokens = absl::StatusOr<std::vector<TokenId>>;
@@ -51,6 +55,7 @@ class InferenceService : public v1::Inference::CallbackService {
       const std::function<PromptTokens()>& tokenize);
   absl::StatusOr<CompletionRequest> Accept(const v1::RequestOptions& options,
                                            const std::function<PromptTokens()>& tokenize);
+  PromptTokens PromptOf(const v1::GenerateRequest& request) const;
   PromptTokens Render(const v1::ChatRequest& request) const;
   absl::StatusOr<v1::TokenizeResponse> TokenizeNow(const v1::TokenizeRequest& request) const;
   StreamOptions MakeStreamOptions() const;

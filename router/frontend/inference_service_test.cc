@@ -221,6 +221,42 @@ TEST_F(InferenceServiceTest, ListsModelsAndStatus) {
   EXPECT_EQ(status.router_id(), "test-router");
 }
 
+TEST_F(InferenceServiceTest, ExplainsWhatItChecked) {
+  StartServer();
+  v1::GenerateRequest request;
+  request.mutable_tokens()->add_ids(5);
+  v1::ExplainResponse answer;
+  {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    ASSERT_TRUE(stub_->Explain(&context, request, &answer).ok());
+  }
+  EXPECT_EQ(answer.prompt_tokens(), 1u);
+  EXPECT_EQ(answer.prefill_node(), "p0");
+  request.clear_prompt();
+  grpc::ClientContext context;
+  SetDeadline(context);
+  EXPECT_EQ(stub_->Explain(&context, request, &answer).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(InferenceServiceTest, TheServiceTierSetsTheSlo) {
+  FrontendOptions options;
+  options.classes["fast"].ttft = absl::Milliseconds(300);
+  options.classes["default"].tpot = absl::Milliseconds(90);
+  StartServer(options);
+  auto request = Ask();
+  request.mutable_options()->set_service_tier("fast");
+  Generate(request);
+  EXPECT_EQ(server_->LastRequest().slo.ttft, absl::Milliseconds(300));
+  EXPECT_EQ(server_->LastRequest().slo.tpot, absl::InfiniteDuration());
+  request.mutable_options()->set_service_tier("auto");
+  Generate(request);
+  EXPECT_EQ(server_->LastRequest().slo.tpot, absl::Milliseconds(90));
+  request.mutable_options()->set_service_tier("slow");
+  EXPECT_EQ(Refusal(request), "service_tier: there is no \"slow\"; there are auto, default, fast");
+}
+
 TEST_F(InferenceServiceTest, RefusalsNameTheField) {
   StartServer();
   auto request = Ask();

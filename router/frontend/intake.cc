@@ -92,6 +92,7 @@ absl::StatusOr<CompletionRequest> Intake::Accept(std::vector<std::vector<TokenId
   request.tenant = options.tenant();
   request.cache_salt = options.cache_salt();
   request.priority = options.priority();
+  ASSIGN_OR_RETURN(request.slo, SloOf(options));
   request.received = received;
   request.deadline =
       received + (options.timeout_us() == 0 ? options_.default_timeout
@@ -99,6 +100,20 @@ absl::StatusOr<CompletionRequest> Intake::Accept(std::vector<std::vector<TokenId
   request.tokenize = tokenized - received;
   tokenize_seconds_.Observe(absl::ToDoubleSeconds(request.tokenize));
   return request;
+}
+
+absl::StatusOr<Slo> Intake::SloOf(const v1::RequestOptions& options) const {
+  const std::string& asked = options.service_tier();
+  const bool unnamed = asked.empty() || asked == "auto" || asked == "default";
+  const auto it = options_.classes.find(unnamed ? "default" : asked);
+  if (it != options_.classes.end()) return it->second;
+  if (unnamed) return Slo();
+  std::string known = "auto, default";
+  for (const auto& [name, slo] : options_.classes) {
+    if (name != "default") absl::StrAppend(&known, ", ", name);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("service_tier: there is no \"", asked, "\"; there are ", known));
 }
 
 std::string Intake::DrawId(const std::string& prefix) {

@@ -58,6 +58,9 @@ class Intake {
   // Tells the metrics how a request of `api` ended.
   void Count(const std::string& api, const absl::Status& status);
 
+  // Of the request's class. INVALID_ARGUMENT names those there are.
+  absl::StatusOr<Slo> SloOf(const v1::RequestOptions& options) const;
+
  private:
   uint64_t Draw();
 

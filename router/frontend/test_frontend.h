@@ -29,6 +29,7 @@ class TestFrontend {
                                                                   .gateway = gateway_.get(),
                                                                   .model = model_,
                                                                   .status = [] { return Status(); },
+                                                                  .explain = &Explain,
                                                                   .registry = &registry_,
                                                                   .random = Random(1)});
     frontend_->AddRoutes(http_router_);
@@ -99,6 +100,13 @@ class TestFrontend {
     v1::GetStatusResponse status;
     status.set_router_id("test-router");
     return status;
+  }
+
+  static absl::StatusOr<v1::ExplainResponse> Explain(const GenerationRequest& request) {
+    v1::ExplainResponse answer;
+    answer.set_prompt_tokens(static_cast<uint32_t>(request.prompt.size()));
+    answer.set_prefill_node("p0");
+    return answer;
   }
 
   const engine::TextModel& model() const { return *model_; }

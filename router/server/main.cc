@@ -28,6 +28,19 @@ void AddFlags(CommandLine& cli, RouterConfig& config) {
   cli.Add("--max-in-flight", config.max_in_flight, "Requests at a time; one more is refused",
           {1, 1'000'000});
   cli.Add("--max-attempts", config.max_attempts, "Tries of a request when nodes are lost", {1, 50});
+  cli.Add("--max-queue", config.max_queue,
+          "Requests that wait in the router while all nodes are busy; one more is refused",
+          {1, 1'000'000});
+  cli.Add("--max-queue-per-tenant", config.max_queue_per_tenant, "Of one tenant", {1, 1'000'000});
+  cli.Add("--max-node-queue", config.max_node_queue,
+          "Work that a prefill node is given at most beyond what it computes; more waits in the "
+          "router, where priorities and tenants' shares count");
+  cli.Add("--tenant-weight", config.tenant_weights,
+          "NAME=3: this tenant's share of busy nodes against 1 of any other; repeated");
+  cli.Add("--service-class", config.service_classes,
+          "NAME=500ms,50ms: requests of this service_tier are refused where more is predicted to "
+          "the first token, or between tokens; \"default\" holds for those that name none; "
+          "repeated");
   cli.Add("--handover-timeout", config.handover_timeout,
           "How long a prefill node keeps blocks for the decode node");
   cli.Add("--drain-timeout", config.drain_timeout, "How long SIGTERM waits for running requests");

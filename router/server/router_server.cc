@@ -19,6 +19,7 @@
 #include "kvstore/directory/subscriber.h"
 #include "router/dashboard/dashboard.h"
 #include "router/frontend/frontend.h"
+#include "router/server/router_flags.h"
 #include "router/session/cluster.h"
 
 namespace tarn::router {
@@ -48,6 +49,10 @@ class RouterServerImpl : public RouterServer {
   ~RouterServerImpl() override { Stop(); }
 
   absl::Status Begin() {
+    ASSIGN_OR_RETURN(classes_, ParseServiceClasses(config_.service_classes));
+    ASSIGN_OR_RETURN(queue_options_.weights, ParseTenantWeights(config_.tenant_weights));
+    queue_options_.max_requests = config_.max_queue;
+    queue_options_.max_requests_per_tenant = config_.max_queue_per_tenant;
     ASSIGN_OR_RETURN(engine::TextModel model,
                      engine::TextModel::Load(config_.model_dir, config_.served_model_name));
     RunOnLoop(loop_, [this] { BuildCluster(); });
@@ -90,6 +95,8 @@ class RouterServerImpl : public RouterServer {
     options.max_in_flight = config_.max_in_flight;
     options.requests.limits.max_attempts = config_.max_attempts;
     options.requests.handover_timeout = config_.handover_timeout;
+    options.requests.max_node_queue = config_.max_node_queue;
+    options.queue = queue_options_;
     streams_ = MakeGrpcNodeStreams(&loop_);
     ClusterParts parts;
     parts.loop = &loop_;
@@ -128,13 +135,16 @@ class RouterServerImpl : public RouterServer {
   void BuildFrontend(engine::TextModel model) {
     const auto status = [this] { return cluster_->Status(); };
     frontend_ = std::make_unique<Frontend>(
-        FrontendOptions(),
-        FrontendParts{.loop = &loop_,
-                      .gateway = cluster_.get(),
-                      .model = std::make_shared<engine::TextModel>(std::move(model)),
-                      .status = status,
-                      .registry = &registry_,
-                      .random = Random::FromEntropy()});
+        FrontendOptions{.classes = classes_},
+        FrontendParts{
+            .loop = &loop_,
+            .gateway = cluster_.get(),
+            .model = std::make_shared<engine::TextModel>(std::move(model)),
+            .status = status,
+            .explain =
+                [this](const GenerationRequest& request) { return cluster_->Explain(request); },
+            .registry = &registry_,
+            .random = Random::FromEntropy()});
     frontend_->AddRoutes(pages_);
     AddDashboard(
         pages_,
@@ -188,6 +198,8 @@ class RouterServerImpl : public RouterServer {
   }
 
   const RouterConfig config_;
+  std::map<std::string, Slo> classes_;
+  FairQueueOptions queue_options_;
   metrics::Registry registry_;
   RouterMetrics metrics_;
   ReadyBoard ready_;

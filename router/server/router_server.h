@@ -22,6 +22,11 @@ struct RouterConfig {
   uint64_t index_bytes = uint64_t{1} << 30;  // of the index of who holds which block
   int max_in_flight = 10'000;
   int max_attempts = 3;
+  int max_queue = 4096;             // requests that wait in the router
+  int max_queue_per_tenant = 1024;  // of one tenant
+  absl::Duration max_node_queue = absl::Milliseconds(500);
+  std::vector<std::string> tenant_weights;   // NAME=WEIGHT
+  std::vector<std::string> service_classes;  // NAME=TTFT,TPOT
   absl::Duration handover_timeout = absl::Seconds(30);
   absl::Duration drain_timeout = absl::Seconds(30);
 };

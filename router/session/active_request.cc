@@ -309,7 +309,7 @@ RouteResult ActiveRequest::Route(bool wants_decode, int64_t tokens_ahead) {
     return Refusal{absl::UnavailableError("no node has joined the cluster yet"), absl::Seconds(2)};
   }
   const absl::Time start = Now();
-  ExtendKeys(*model);
+  ExtendKeys(*model, request_.salt, tokens_, keys_);
   const bool begun = first_token_ != absl::InfinitePast();
   const RouteRequest request = {
       .tokens = static_cast<int64_t>(tokens_.size()),
@@ -334,15 +334,6 @@ Slo ActiveRequest::SloLeft(absl::Time now) const {
   Slo slo = request_.slo;
   slo.ttft -= now - request_.received;
   return slo;
-}
-
-void ActiveRequest::ExtendKeys(const ServedModel& model) {
-  const size_t step = static_cast<size_t>(model.block.tokens);
-  BlockKey parent = keys_.empty() ? model.RootFor(request_.salt) : keys_.back();
-  for (size_t begin = keys_.size() * step; begin + step <= tokens_.size(); begin += step) {
-    parent = ChildKey(parent, std::span(tokens_).subspan(begin, step));
-    keys_.push_back(parent);
-  }
 }
 
 void ActiveRequest::SettlePlacements() {

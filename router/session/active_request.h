@@ -107,7 +107,6 @@ class ActiveRequest : public Generation {
   // What others wait behind: an answer that has begun goes before all that have not.
   int QueuePriority() const;
   Slo SloLeft(absl::Time now) const;
-  void ExtendKeys(const ServedModel& model);
   // Tells the view what this request no longer takes of nodes.
   void SettlePlacements();
   void Place(std::optional<NodeId>& where, const NodeId& node, const Work& work);

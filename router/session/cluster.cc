@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config/command_line.h"
+#include "router/session/explain.h"
 
 namespace tarn::router {
 namespace {
@@ -148,6 +149,33 @@ void Cluster::NodeLost(const NodeId& node) {
   for (const RequestId id : ids) {
     if (ActiveRequest* request = Find(id)) request->OnNodeLost(node);
   }
+}
+
+absl::StatusOr<v1::ExplainResponse> Cluster::Explain(const GenerationRequest& request) const {
+  const std::optional<ServedModel>& model = nodes_.model();
+  if (!model.has_value()) return absl::UnavailableError("no node has joined the cluster yet");
+  std::vector<BlockKey> keys;
+  ExtendKeys(*model, request.salt, request.prompt, keys);
+  const absl::Time now = parts_.loop->Now();
+  const RouteRequest route = {.tokens = static_cast<int64_t>(request.prompt.size()),
+                              .max_new_tokens = request.max_new_tokens,
+                              .time_left = request.deadline - now,
+                              .slo = request.slo,
+                              .tokens_ahead = queue_.TokensAhead(request.priority),
+                              .may_wait = true,
+                              .max_node_queue = options_.requests.max_node_queue};
+  v1::ExplainResponse response =
+      ToProto(router::Explain(route, nodes_.view(), parts_.index().Match(keys), model->block, now));
+  response.set_prompt_tokens(static_cast<uint32_t>(request.prompt.size()));
+  response.set_block_tokens(static_cast<uint32_t>(model->block.tokens));
+  response.set_queued(static_cast<uint32_t>(queue_.size()));
+  if (request.slo.ttft != absl::InfiniteDuration()) {
+    response.set_ttft_slo_us(absl::ToInt64Microseconds(request.slo.ttft));
+  }
+  if (request.slo.tpot != absl::InfiniteDuration()) {
+    response.set_tpot_slo_us(absl::ToInt64Microseconds(request.slo.tpot));
+  }
+  return response;
 }
 
 v1::GetStatusResponse Cluster::Status() const {

@@ -70,6 +70,8 @@ class Cluster : public Gateway {
   const std::optional<ServedModel>& model() const { return nodes_.model(); }
   const ClusterView& view() const { return nodes_.view(); }
   v1::GetStatusResponse Status() const;
+  // What would be decided for `request` now. UNAVAILABLE: no node has joined yet.
+  absl::StatusOr<v1::ExplainResponse> Explain(const GenerationRequest& request) const;
 
  private:
   // Starts the first of the queue, as long as there is one that may; `after` this, or sooner if

@@ -54,6 +54,16 @@ BlockKey ServedModel::RootFor(const std::string& salt) const {
   return domain.Root();
 }
 
+void ExtendKeys(const ServedModel& model, const std::string& salt, std::span<const TokenId> tokens,
+                std::vector<BlockKey>& keys) {
+  const size_t step = static_cast<size_t>(model.block.tokens);
+  BlockKey parent = keys.empty() ? model.RootFor(salt) : keys.back();
+  for (size_t begin = keys.size() * step; begin + step <= tokens.size(); begin += step) {
+    parent = ChildKey(parent, tokens.subspan(begin, step));
+    keys.push_back(parent);
+  }
+}
+
 ClusterNodes::ClusterNodes(EventLoop* loop, NodeStreams* streams, const ReconnectPauses& pauses,
                            Listener listener)
     : loop_(loop), streams_(streams), pauses_(pauses), listener_(std::move(listener)) {}

@@ -11,7 +11,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -36,6 +38,10 @@ struct ServedModel {
   // Where the keys of a request with this salt begin.
   BlockKey RootFor(const std::string& salt) const;
 };
+
+// Adds the keys of the full blocks of `tokens` that `keys` does not have yet.
+void ExtendKeys(const ServedModel& model, const std::string& salt, std::span<const TokenId> tokens,
+                std::vector<BlockKey>& keys);
 
 class ClusterNodes {
  public:
