@@ -101,7 +101,7 @@ class Decision {
   Refusal Refuse(const Demand& demand) const;
   // When the first seat of a full decode node will be free, as far as the nodes know.
   absl::Duration NextSeat() const;
-  int64_t TokensToCompute() const;
+  PrefillPrediction LeastPrefill() const;
   std::optional<Refusal> TooSlow(const PrefillChoice& choice) const;
   std::optional<Refusal> TooSlow(const DecodeChoice& choice) const;
 
@@ -234,7 +234,9 @@ RouteResult Decision::Make(Random* random) const {
         refusal->retry_after = std::max(refusal->retry_after, seat);
         return *refusal;
       }
-      return Hold{std::clamp(seat, kAskAgain, kRetryWhenFull), TokensToCompute()};
+      const PrefillPrediction least = LeastPrefill();
+      return Hold{std::clamp(seat, kAskAgain, kRetryWhenFull), least.compute_tokens,
+                  absl::ToDoubleMicroseconds(seat) + least.total_us()};
     }
     decision.decode = std::get<DecodeChoice>(std::move(decode));
     if (auto refusal = TooSlow(*decision.decode)) return *std::move(refusal);
@@ -247,7 +249,7 @@ RouteResult Decision::Make(Random* random) const {
   if (request_.may_wait && queue > request_.max_node_queue &&
       MeasuredStep(*view_.Find(decision.prefill.node)).measured()) {
     return Hold{std::max(queue - request_.max_node_queue, kAskAgain),
-                decision.prefill.predicted.compute_tokens};
+                decision.prefill.predicted.compute_tokens, decision.prefill.predicted.total_us()};
   }
   return decision;
 }
@@ -262,10 +264,12 @@ absl::Duration Decision::NextSeat() const {
   return std::max(soonest, absl::ZeroDuration());
 }
 
-int64_t Decision::TokensToCompute() const {
-  int64_t least = request_.tokens;
+PrefillPrediction Decision::LeastPrefill() const {
+  PrefillPrediction least = {.compute_tokens = request_.tokens};
+  bool any = false;
   EachPrefill(false, [&](const NodeId&, auto, const auto&, const PrefillPrediction& predicted) {
-    least = std::min(least, predicted.compute_tokens);
+    if (std::exchange(any, true) && predicted.total_us() >= least.total_us()) return;
+    least = predicted;
   });
   return least;
 }

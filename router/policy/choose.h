@@ -87,6 +87,7 @@ struct Refusal {
 struct Hold {
   absl::Duration wait;
   int64_t compute_tokens = 0;  // what the prefill would be now
+  double first_token_us = 0;   // predicted, the wait included
 };
 
 using RouteResult = std::variant<RouteDecision, Refusal, Hold>;

@@ -250,12 +250,21 @@ void ActiveRequest::Decide(bool wants_decode) {
   // It would fit, but others were first.
   const auto* decision = std::get_if<RouteDecision>(&result);
   if (decision != nullptr && ahead > 0) {
-    return Enqueue({absl::ZeroDuration(), decision->prefill.predicted.compute_tokens});
+    const PrefillPrediction& predicted = decision->prefill.predicted;
+    return Enqueue({absl::ZeroDuration(), predicted.compute_tokens, predicted.total_us()});
   }
   Follow(result);
 }
 
+// What the client was in for when it came: later decisions know more.
+void ActiveRequest::NotePrediction(double us) {
+  if (predicted_at_ != absl::InfinitePast()) return;
+  predicted_at_ = Now();
+  report_.predicted_time_to_first_token = absl::Microseconds(us);
+}
+
 void ActiveRequest::Enqueue(const Hold& hold) {
+  NotePrediction(hold.first_token_us);
   const absl::Status status = context_->queue->Add({.id = id_,
                                                     .tenant = request_.tenant,
                                                     .priority = QueuePriority(),
@@ -280,16 +289,13 @@ std::optional<absl::Duration> ActiveRequest::TryStart() {
 }
 
 void ActiveRequest::Follow(const RouteResult& result) {
-  decided_ = Now();
   if (const auto* refusal = std::get_if<Refusal>(&result)) {
     context_->metrics->refusals.With({Name(refusal->reason)}).Add();
     return Handle(event::NotChosen{refusal->status, refusal->retry_after});
   }
   const auto& decision = std::get<RouteDecision>(result);
   const PrefillPrediction& predicted = decision.prefill.predicted;
-  if (first_token_ == absl::InfinitePast()) {
-    report_.predicted_time_to_first_token = absl::Microseconds(predicted.total_us());
-  }
+  NotePrediction(predicted.total_us());
   // Own blocks too: should they be gone by then, there is another place.
   plan_blocks_ = predicted.local_blocks + predicted.pull_blocks;
   Place(prefill_placement_, decision.prefill.node,
@@ -376,7 +382,7 @@ void ActiveRequest::NoteFirstToken() {
   metrics.time_to_first_token.Observe(absl::ToDoubleSeconds(report_.time_to_first_token));
   const double predicted = absl::ToDoubleSeconds(report_.predicted_time_to_first_token);
   metrics.predicted_time_to_first_token.Observe(predicted);
-  const double real = absl::ToDoubleSeconds(first_token_ - decided_);
+  const double real = absl::ToDoubleSeconds(first_token_ - predicted_at_);
   if (real > 0) metrics.prediction_ratio.Observe(predicted / real);
   metrics.prompt_tokens.Add(static_cast<uint64_t>(report_.prompt_tokens));
   metrics.cached_prompt_tokens.Add(static_cast<uint64_t>(report_.cached_tokens()));

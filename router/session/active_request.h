@@ -103,6 +103,7 @@ class ActiveRequest : public Generation {
   void Decide(bool wants_decode);
   RouteResult Route(bool wants_decode, int64_t tokens_ahead);
   void Enqueue(const Hold& hold);
+  void NotePrediction(double us);
   void Follow(const RouteResult& result);
   // What others wait behind: an answer that has begun goes before all that have not.
   int QueuePriority() const;
@@ -136,7 +137,8 @@ class ActiveRequest : public Generation {
   v1::BlocksReady ready_;  // what RelayBlocks sends on
 
   GenerationReport report_;
-  absl::Time begun_, decided_;
+  absl::Time begun_;
+  absl::Time predicted_at_ = absl::InfinitePast();
   absl::Time first_token_ = absl::InfinitePast();
   absl::Time last_token_ = absl::InfinitePast();
   absl::Time handed_over_ = absl::InfinitePast();
