@@ -23,7 +23,8 @@ struct RouterConfig {
   int max_in_flight = 10'000;
   int max_attempts = 3;
   absl::Duration handover_timeout = absl::Seconds(30);
-  absl::Duration drain_timeout = absl::Seconds(30);
+  // With the end of the servers below the 30 s that Kubernetes gives by default.
+  absl::Duration drain_timeout = absl::Seconds(25);
 };
 
 class RouterServer {

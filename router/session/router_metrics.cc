@@ -29,6 +29,7 @@ RouterMetrics::RouterMetrics(metrics::Registry& registry,
           registry.AddGauge("tarn_router_requests_in_flight", "Requests under way.")),
       retries_lost(retries.With({"lost"})),
       retries_refused(retries.With({"refused"})),
+      retries_left(retries.With({"left"})),
       time_to_first_token(registry.AddHistogram(
           "tarn_time_to_first_token_seconds", "From receipt to the first token.", SecondsBounds())),
       predicted_time_to_first_token(registry.AddHistogram(

@@ -19,6 +19,7 @@ struct RouterMetrics {
   metrics::Gauge& requests_in_flight;
   metrics::Counter& retries_lost;  // tarn_router_retries_total by cause
   metrics::Counter& retries_refused;
+  metrics::Counter& retries_left;  // the node was leaving
 
   metrics::Histogram& time_to_first_token;
   metrics::Histogram& predicted_time_to_first_token;
