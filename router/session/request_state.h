@@ -195,6 +195,9 @@ class RequestState {
   int failures() const { return failures_; }
   int refusals() const { return refusals_; }
   int moves() const { return moves_; }
+  int waits() const { return waits_; }
+  // Whether it has lost its place once, and so waits where others are refused.
+  bool displaced() const { return displaced_; }
   int attempts() const { return 1 + failures_ + refusals_ + moves_; }
 
  private:
