@@ -29,6 +29,8 @@ engine::SampledToken Token(TokenId id) { return {.token = id}; }
 // What the nodes and the client know, from events and actions alone.
 class World {
  public:
+  explicit World(int max_new_tokens) : max_new_tokens_(max_new_tokens) {}
+
   // What the event itself says about holds at nodes.
   void Before(const Event& event) {
     if (const auto* e = std::get_if<event::DecodeFinished>(&event)) seats_.erase(e->leg);
@@ -127,9 +129,14 @@ class World {
     Must(!answer_over_, "tokens after the answer's end");
     for (const auto& token : a.tokens) answer_over_ |= token.token == kEnd;
   }
-  void Do(const action::Finish&) { over_ = true; }
+  void Do(const action::Finish& a) {
+    Must(a.reason == FinishReason::kStop ? answer_over_ : emitted_ == max_new_tokens_,
+         "an answer that is not whole");
+    over_ = true;
+  }
   void Do(const action::Fail&) { over_ = true; }
 
+  int max_new_tokens_;
   std::set<Leg> seats_, pins_;
   Leg old_seat_ = 0, old_pin_ = 0, last_leg_ = 0;
   int emitted_ = 0;
@@ -223,7 +230,8 @@ class Explorer {
 
   // Stops at the first violation.
   void Run() {
-    Reached start{RequestState({kEnd}, options_.max_new_tokens, options_.limits), World()};
+    Reached start{RequestState({kEnd}, options_.max_new_tokens, options_.limits),
+                  World(options_.max_new_tokens)};
     for (const Action& action : start.state.Start()) start.world.Perform(action);
     Visit(std::move(start));
     while (!open_.empty() && violation_.empty()) {

@@ -120,13 +120,11 @@ void RequestState::On(const event::Tokens& tokens, Actions& out) {
 void RequestState::On(const event::DecodeFinished& finished, Actions& out) {
   if (!IsSeat(finished.leg)) return;
   const NodeId node = std::exchange(seat_, {}).node;
-  if (Started() && finished.reason.has_value()) {
-    ReleasePin(out);
-    return Finish(*finished.reason, out);
-  }
   avoid_decode_.push_back(node);
+  // A whole answer ends there. An end that the tokens do not show is none.
   SeatGone(finished.reason.has_value() ? Cause::kFailed : Cause::kLeft,
-           absl::UnavailableError(absl::StrCat("decode node ", node.value(), " gave up")),
+           absl::UnavailableError(absl::StrCat("decode node ", node.value(), " ended after ",
+                                               generated_.size(), " tokens")),
            absl::ZeroDuration(), out);
 }
 

@@ -66,7 +66,8 @@ struct Tokens {
 };
 struct DecodeFinished {
   Leg leg = 0;
-  std::optional<FinishReason> reason;  // nothing: the node gave up
+  // Nothing: the node gave up. Else the tokens before it must be a whole answer.
+  std::optional<FinishReason> reason;
 };
 // UNAVAILABLE: the node is leaving. RESOURCE_EXHAUSTED: it is full.
 struct DecodeFailed {
