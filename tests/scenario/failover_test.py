@@ -7,12 +7,14 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from testing.cluster import Cluster, free_port, make_model, reference, total  # noqa: E402
+from testing.cluster import (Cluster, binary, free_port, make_model, read_answers,  # noqa: E402
+                             reference, scratch, total, write_requests)
 from testing.load import Load  # noqa: E402
 
 STREAMS = 16
@@ -158,8 +160,7 @@ class NodesTest(FailoverTestCase):
         self.give_up("decode-0", "decode", 0, "tarn_decode_requests_running")
 
     def test_every_decode_node_in_turn(self):
-        """A rolling restart that gives running requests no time: more moves than failures would be
-        forgiven."""
+        """A rolling restart that gives running requests no time."""
         moved = retries(self.cluster.router, "left")
         for index in (0, 1):
             self.hurry("decode", index)
@@ -194,6 +195,86 @@ class NodesTest(FailoverTestCase):
         self.cluster.processes["%s-%d" % (role, index)].kill(signal.SIGTERM)
         self.cluster.start_node(role, index, *flags)
         self.await_routers()
+
+
+class ClientsTest(FailoverTestCase):
+    """Clients that vanish, stand still or have no time, beside 16 streams that must not notice."""
+
+    @classmethod
+    def make_cluster(cls):
+        return Cluster(cls.model, prefill=2, decode=2, prefill_flags=MEMORY, decode_flags=MEMORY)
+
+    def beside_load(self, story):
+        load = self.load()
+        try:
+            self.more_rounds(load)
+            story()
+            self.more_rounds(load)
+        finally:
+            answers = load.stop()
+        self.assert_exact(answers, "beside " + self.id())
+        self.cluster.assert_clean()
+
+    def start_client(self):
+        """A client with all streams at once, and where it will write its answers."""
+        out = os.path.join(scratch(), "answers.jsonl")
+        client = subprocess.Popen(
+            [binary("tarn"), "generate", "--server", self.cluster.server, "--input",
+             write_requests(self.requests), "--output", out, "--concurrency", str(STREAMS)],
+            stdin=subprocess.DEVNULL)
+        self.cluster.wait_until(
+            "the streams of load and client",
+            lambda: self.cluster.router.metrics()["tarn_router_requests_in_flight"] > STREAMS)
+        return client, out
+
+    def test_killed(self):
+        def story():
+            for _ in range(3):
+                client, _ = self.start_client()
+                client.kill()
+                self.assertEqual(client.wait(10), -signal.SIGKILL, "it was done before")
+        cancelled = 'tarn_router_requests_total{outcome="cancelled"}'
+        before = self.cluster.router.metrics().get(cancelled, 0)
+        self.beside_load(story)
+        self.assertGreater(self.cluster.router.metrics()[cancelled], before)
+
+    def test_stopped_for_a_while(self):
+        """Its answers wait for it, and then it gets every token."""
+        def story():
+            client, out = self.start_client()
+            try:
+                client.send_signal(signal.SIGSTOP)
+                finished = 'tarn_router_requests_total{outcome="finished"}'
+                before = self.cluster.router.metrics()[finished]
+                # All of its own have ended at the cluster by then, whoever's are counted.
+                self.cluster.wait_until(
+                    "the cluster to go on", lambda:
+                    self.cluster.router.metrics()[finished] >= before + 4 * STREAMS, timeout=120)
+                client.send_signal(signal.SIGCONT)
+                self.assertEqual(client.wait(60), 0)
+            finally:
+                client.kill()
+                client.wait(10)
+            self.assert_exact(list(enumerate(read_answers(out))), "the client that stood still")
+        self.beside_load(story)
+
+    def test_deadlines(self):
+        """Whenever the time is up: an error that says so, or the whole answer."""
+        requests = [dict(request, timeout_ms=1 + 60 * i)
+                    for i, request in enumerate(4 * self.requests)]
+
+        def story():
+            answers = self.cluster.generate(requests, "--concurrency", STREAMS, check=False)
+            late = 0
+            for i, answer in enumerate(answers):
+                if "error" in answer:
+                    self.assertEqual(answer["code"], 4, answer)
+                    late += 1
+                else:
+                    self.assert_exact([(i % STREAMS, answer)], "in time")
+            print("%d of %d were late" % (late, len(answers)))
+            self.assertGreater(late, 0)
+        self.beside_load(story)
 
 
 class RoutersTest(FailoverTestCase):
