@@ -40,7 +40,8 @@ absl::Status SetSampling(const Json& line, v1::SamplingParams& sampling) {
       for (const auto& s : value) sampling.add_stop(s.get<std::string>());
     else if (name == "stop_token_ids")
       for (const auto& id : value) sampling.add_stop_token_ids(id.get<int>());
-    else if (name != "prompt" && name != "tokens" && name != "tenant" && name != "cache_salt")
+    else if (name != "prompt" && name != "tokens" && name != "tenant" && name != "cache_salt" &&
+             name != "timeout_ms")
       return absl::InvalidArgumentError("unknown field " + name);
   }
   return absl::OkStatus();
@@ -56,6 +57,7 @@ absl::StatusOr<v1::GenerateRequest> ParseLine(const std::string& text,
   RETURN_IF_ERROR(SetSampling(line, *options.mutable_sampling()));
   options.set_tenant(line.value("tenant", ""));
   options.set_cache_salt(line.value("cache_salt", ""));
+  if (line.contains("timeout_ms")) options.set_timeout_us(line["timeout_ms"].get<int64_t>() * 1000);
   if (line.contains("tokens") == line.contains("prompt")) {
     return absl::InvalidArgumentError("needs one of prompt and tokens");
   }

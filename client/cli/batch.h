@@ -6,7 +6,7 @@
 // In:  {"prompt": "text"} or {"tokens": [1, 2]}, and any of: max_tokens, min_tokens, temperature,
 // top_p,
 //      top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, seed, stop (list),
-//      stop_token_ids (list), ignore_eos, tenant, cache_salt.
+//      stop_token_ids (list), ignore_eos, tenant, cache_salt, timeout_ms.
 // Out: {"index", "token_ids", "text", "finish_reason", "prompt_tokens", "cached_tokens", "ttft_ms",
 //      "total_ms", "prefill_node", "decode_node"}, or {"index", "error", "code"}.
 

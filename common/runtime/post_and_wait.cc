@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <future>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -26,6 +27,19 @@ void PostAndWait(const std::function<void(std::function<void()>)>& post,
 void RunOnLoop(EventLoop& loop, const std::function<void()>& task) {
   CHECK(!loop.OnLoop());
   PostAndWait([&loop](EventLoop::Task command) { loop.Post(std::move(command)); }, task);
+}
+
+bool WaitOnLoop(EventLoop& loop, absl::Duration limit, const std::function<bool()>& done) {
+  constexpr absl::Duration kPause = absl::Milliseconds(5);
+  std::promise<bool> result;
+  const absl::Time end = loop.Now() + limit;
+  const std::function<void()> look = [&] {
+    if (done()) return result.set_value(true);
+    if (loop.Now() >= end) return result.set_value(false);
+    loop.PostAfter(kPause, look);
+  };
+  loop.Post(look);
+  return result.get_future().get();
 }
 
 }  // namespace tarn

@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "absl/time/time.h"
 #include "common/runtime/event_loop.h"
 
 namespace tarn {
@@ -15,5 +16,9 @@ void PostAndWait(const std::function<void(std::function<void()>)>& post,
 
 // The same on a loop that runs.
 void RunOnLoop(EventLoop& loop, const std::function<void()>& task);
+
+// Asks `done` on a loop that runs, every few milliseconds, until it holds. False: it did not within
+// `limit`.
+bool WaitOnLoop(EventLoop& loop, absl::Duration limit, const std::function<bool()>& done);
 
 }  // namespace tarn

@@ -2,17 +2,18 @@
 
 #include <glog/logging.h>
 
-#include <functional>
-#include <future>
+#include <thread>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/runtime/post_and_wait.h"
 #include "engine/factory/model_factory.h"
 
 namespace tarn::decode {
 namespace {
 
-constexpr absl::Duration kIdlePoll = absl::Milliseconds(5);
+// For whoever takes over what was given up: to pull what this node has of it, not compute it again.
+constexpr absl::Duration kPullGrace = absl::Seconds(1);
 // For the last messages to go out.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(500);
 
@@ -44,27 +45,20 @@ absl::Status DecodeServer::Build(const DecodeConfig& config) {
   });
 }
 
-void DecodeServer::WaitUntilIdle() {
-  std::promise<void> idle;
-  EventLoop* const loop = node_->loop();
-  const absl::Time limit = loop->Now() + grace_;
-  const std::function<void()> look = [&] {
-    if (sessions_->idle() || loop->Now() >= limit) return idle.set_value();
-    loop->PostAfter(kIdlePoll, look);
-  };
-  loop->Post(look);
-  idle.get_future().get();
-}
-
 void DecodeServer::Stop() {
   if (std::exchange(stopped_, true) || sessions_ == nullptr) return;
   node_->RunOnLoop([this] { sessions_->Drain(); });
   node_->Drain();
-  WaitUntilIdle();
-  node_->RunOnLoop(
-      [this] { sessions_->FailAll(absl::UnavailableError("the decode node is shutting down")); });
+  if (!WaitOnLoop(*node_->loop(), drain_timeout_, [this] { return sessions_->idle(); })) GiveUp();
   node_->Shutdown(kStreamGrace);
   runner_->Stop();
+}
+
+void DecodeServer::GiveUp() {
+  LOG(WARNING) << "Requests are still under way after " << drain_timeout_ << ": given up";
+  node_->RunOnLoop(
+      [this] { sessions_->FailAll(absl::UnavailableError("the decode node is shutting down")); });
+  std::this_thread::sleep_for(absl::ToChronoMilliseconds(kPullGrace));
 }
 
 DecodeServer::~DecodeServer() {

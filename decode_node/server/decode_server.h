@@ -25,16 +25,17 @@ class DecodeServer {
 
   const v1::NodeInfo& info() const { return node_->info(); }
 
-  // Leaves the directories, refuses what is new, lets requests end for the configured grace, fails
-  // the rest. Idempotent.
+  // Says that it drains, refuses what is new, lets requests end for `drain_timeout`, and gives up
+  // the rest: routers go on with it elsewhere. Then leaves, within some eight seconds. Idempotent.
   void Stop();
 
  private:
-  explicit DecodeServer(const DecodeConfig& config) : grace_(config.grace) {}
+  explicit DecodeServer(const DecodeConfig& config) : drain_timeout_(config.drain_timeout) {}
   absl::Status Build(const DecodeConfig& config);
-  void WaitUntilIdle();
+  // What is left goes on elsewhere.
+  void GiveUp();
 
-  const absl::Duration grace_;
+  const absl::Duration drain_timeout_;
   std::unique_ptr<kvstore::PoolNode> node_;
   std::unique_ptr<engine::ModelExecutor> executor_;
   std::unique_ptr<engine::StepRunner> runner_;

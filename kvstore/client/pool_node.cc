@@ -102,6 +102,8 @@ class PoolNodeImpl : public PoolNode {
   void Announce(LoadSource load);
   v1::NodeLoad WithPoolFigures(v1::NodeLoad load) const;
   void UpdateMetrics();
+  // Says goodbye to the directories.
+  void Leave();
   void WaitForTransfers();
   void SetReady(absl::Status status);
 
@@ -312,9 +314,15 @@ void PoolNodeImpl::Drain() {
   if (std::exchange(drained_, true)) return;
   SetReady(absl::UnavailableError("draining"));
   if (rpc_ != nullptr) rpc_->SetServing(false);
+  RunOnLoop([this] {
+    draining_ = true;
+    if (publisher_ != nullptr) publisher_->TellLoad();
+  });
+}
+
+void PoolNodeImpl::Leave() {
   std::promise<void> left;
   RunOnLoop([&] {
-    draining_ = true;
     if (publisher_ == nullptr) return left.set_value();
     publisher_->Leave(kLeaveGrace, [&] { left.set_value(); });
   });
@@ -324,6 +332,7 @@ void PoolNodeImpl::Drain() {
 void PoolNodeImpl::Shutdown(absl::Duration grace) {
   if (std::exchange(shut_down_, true)) return;
   Drain();
+  Leave();
   if (rpc_ != nullptr) rpc_->Shutdown(grace);
   WaitForTransfers();
   if (http_ != nullptr) http_->Stop(absl::Milliseconds(200));

@@ -8,9 +8,9 @@
 //   ... make the executor on node->pool()->arena(), and the services on node->loop() ...
 //   RETURN_IF_ERROR(node->Start({&service}, load));             // serves, announces, is ready
 //   ... wait for a signal ...
-//   node->Drain();                                              // leaves the directories
+//   node->Drain();                                              // says so: nothing new comes
 //   ... end the sessions, on the loop ...
-//   node->Shutdown();                                           // ends calls, then transfers
+//   node->Shutdown();                                           // leaves; ends calls, transfers
 //
 // Threads: main thread only, but for the accessors, which are constant after Create. The loop runs
 // from Create until the destructor.
@@ -89,13 +89,13 @@ class PoolNode {
   // Whether /ready says so. OK after Start, UNAVAILABLE while draining. Thread-safe.
   virtual absl::Status Ready() const = 0;
 
-  // Says goodbye to the directories (so that nothing new comes) and turns /ready off. Blocks,
-  // bounded.
+  // Tells the directories that this node is draining, so that routers send it nothing new, and
+  // turns /ready off. It stays listed, and its blocks stay there for others to pull. Does not wait.
   virtual void Drain() = 0;
-  // Drain, if that was not done; then ends the RPC server (running calls get `grace`), waits until
-  // no transfer is under way, stops HTTP, removes the ready file. Blocks, bounded. The role's
-  // sessions, with their PageRefs, must be destroyed on the loop afterwards or before, then this
-  // object.
+  // Drain, if that was not done; then says goodbye to the directories, ends the RPC server (running
+  // calls get `grace`), waits until no transfer is under way, stops HTTP, removes the ready file.
+  // Blocks, bounded: `grace` and some six seconds. The role's sessions, with their PageRefs, must
+  // be destroyed on the loop afterwards or before, then this object.
   virtual void Shutdown(absl::Duration grace) = 0;
 
   // Runs `task` on the loop and waits for it. Not on the loop.

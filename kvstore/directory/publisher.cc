@@ -188,6 +188,11 @@ class Publisher : public InventoryPublisher {
                                           [](const auto& link) { return link->synced(); }));
   }
 
+  void TellLoad() override {
+    loop_->CancelTimer(load_timer_);
+    SendLoad();
+  }
+
   void Leave(absl::Duration grace, std::function<void()> done) override {
     StopTimers();
     left_ = std::move(done);

@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <atomic>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -52,6 +53,7 @@ class KvStoreProcess {
  public:
   explicit KvStoreProcess(const Config& config) : config_(config) {}
   absl::Status Start();
+  // Says first that it drains: its store says goodbye, its subscribers go to another directory.
   ~KvStoreProcess();
 
  private:
@@ -72,6 +74,7 @@ class KvStoreProcess {
   metrics::Counter* updates_ = nullptr;
   metrics::Counter* gaps_ = nullptr;
   HttpRouter router_;
+  std::atomic<bool> draining_ = false;
   RealEventLoop loop_{"directory"};
   std::unique_ptr<DirectoryService> service_;
   std::unique_ptr<RpcServer> rpc_;
@@ -102,7 +105,9 @@ absl::Status KvStoreProcess::Start() {
 }
 
 absl::Status KvStoreProcess::ServeHttp() {
-  AddStatusPages(router_, registry_, [] { return absl::OkStatus(); });
+  AddStatusPages(router_, registry_, [this] {
+    return draining_ ? absl::UnavailableError("draining") : absl::OkStatus();
+  });
   HttpServerOptions options;
   options.listen = config_.server.http_listen.ToString();
   ASSIGN_OR_RETURN(http_, HttpServer::Start(options, [this](HttpRequest request, auto responder) {
@@ -152,6 +157,8 @@ absl::Status KvStoreProcess::AwaitModel() {
 }
 
 KvStoreProcess::~KvStoreProcess() {
+  draining_ = true;
+  if (rpc_ != nullptr) rpc_->SetServing(false);
   store_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
   if (http_ != nullptr) http_->Stop(absl::Milliseconds(200));

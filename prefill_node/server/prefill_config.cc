@@ -10,7 +10,8 @@ void AddFlags(CommandLine& command_line, PrefillConfig& config) {
   engine::AddModelFlags(command_line, config.model);
   kvstore::AddPoolFlags(command_line, config.pool);
   command_line.AddBytes("--kv-memory", config.kv_memory, "Memory for the KV of running requests");
-  command_line.Add("--grace", config.grace, "Time for running requests when told to stop");
+  command_line.Add("--drain-timeout", config.drain_timeout,
+                   "How long SIGTERM waits for running requests; the rest goes on at other nodes");
   command_line.Add("--chunk-tokens", config.sessions.batching.chunk_tokens,
                    "New tokens of one step, over all its prompts", {1, 1 << 20});
   command_line.Add("--max-batch", config.sessions.batching.max_running,

@@ -22,8 +22,9 @@ struct PrefillConfig {
 
   kvstore::PoolFlags pool;
   uint64_t kv_memory = uint64_t{1} << 30;
-  // For requests under way when the server is told to stop.
-  absl::Duration grace = absl::Seconds(10);
+  // For requests under way when the server is told to stop. With what follows (see Stop) it stays
+  // below the 30 s that Kubernetes gives by default.
+  absl::Duration drain_timeout = absl::Seconds(20);
 };
 
 void AddFlags(CommandLine& command_line, PrefillConfig& config);

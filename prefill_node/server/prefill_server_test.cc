@@ -25,7 +25,7 @@ PrefillConfig Config() {
   config.pool.node_id = "prefill-0";
   config.kv_memory = 4 << 20;
   config.pool.transports = "tcp";
-  config.grace = absl::Seconds(1);
+  config.drain_timeout = absl::Seconds(1);
   return config;
 }
 

@@ -2,8 +2,6 @@
 
 #include <glog/logging.h>
 
-#include <chrono>
-#include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -77,7 +75,9 @@ class RouterServerImpl : public RouterServer {
 
   void Shutdown() override {
     RunOnLoop(loop_, [this] { cluster_->Drain(); });
-    if (!WaitForRequests()) {
+    // The frontend's calls last until the clients have everything.
+    const auto idle = [this] { return frontend_->active() == 0; };
+    if (!WaitOnLoop(loop_, config_.drain_timeout, idle)) {
       LOG(WARNING) << "requests were still under way after "
                    << absl::FormatDuration(config_.drain_timeout) << ": cut";
     }
@@ -85,7 +85,6 @@ class RouterServerImpl : public RouterServer {
   }
 
  private:
-  // Runs `task` on the loop and waits for its end.
   void BuildCluster() {
     Random random = Random::FromEntropy();
     ClusterOptions options;
@@ -165,20 +164,6 @@ class RouterServerImpl : public RouterServer {
         config_.server.ready_file, {{"grpc", rpc_->address()}, {"http", http_->address()}});
     LOG_IF(ERROR, !written.ok()) << "--ready-file: " << Message(written);
     LOG(INFO) << "ready";
-  }
-
-  // Asks the loop in turns until nothing is under way.
-  bool WaitForRequests() {
-    std::promise<bool> drained;
-    const absl::Time end = SteadyNow() + config_.drain_timeout;
-    std::function<void()> look = [&] {
-      // The frontend's calls last until the clients have everything.
-      if (frontend_->active() == 0) return drained.set_value(true);
-      if (loop_.Now() >= end) return drained.set_value(false);
-      loop_.PostAfter(absl::Milliseconds(20), look);
-    };
-    loop_.Post(look);
-    return drained.get_future().get();
   }
 
   // Servers first: their calls need the loop, and may use the cluster until they end.

@@ -28,7 +28,8 @@ struct RouterConfig {
   std::vector<std::string> tenant_weights;   // NAME=WEIGHT
   std::vector<std::string> service_classes;  // NAME=TTFT,TPOT
   absl::Duration handover_timeout = absl::Seconds(30);
-  absl::Duration drain_timeout = absl::Seconds(30);
+  // With the end of the servers below the 30 s that Kubernetes gives by default.
+  absl::Duration drain_timeout = absl::Seconds(25);
 };
 
 class RouterServer {

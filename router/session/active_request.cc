@@ -146,10 +146,11 @@ void ActiveRequest::OnNodeLost(const NodeId& node) {
 
 void ActiveRequest::Handle(const Event& event) {
   if (context_ == nullptr) return;
-  const int failures = state_.failures(), refusals = state_.refusals();
+  const int failures = state_.failures(), refusals = state_.refusals(), moves = state_.moves();
   const std::vector<Action> actions = state_.Handle(event);
   context_->metrics->retries_lost.Add(static_cast<uint64_t>(state_.failures() - failures));
   context_->metrics->retries_refused.Add(static_cast<uint64_t>(state_.refusals() - refusals));
+  context_->metrics->retries_left.Add(static_cast<uint64_t>(state_.moves() - moves));
   SettlePlacements();
   Perform(actions);
 }

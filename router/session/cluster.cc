@@ -25,9 +25,12 @@ Cluster::Cluster(const ClusterOptions& options, ClusterParts parts, Random rando
       queue_(options.queue),
       nodes_(parts_.loop, parts_.streams, options.reconnect, MakeListener()),
       context_(MakeContext(parts_, options.requests)) {
-  // A request makes at most one leg at each role for each try.
+  // A request makes at most one leg at each role for each try, and one for each node that is full:
+  // those are bounded by the waits, once a request may wait for room.
   const RequestLimits& limits = options.requests.limits;
-  CHECK_LT(2 * (limits.max_attempts + limits.max_refusals + 1), 1 << kLegBits);
+  CHECK_LT(
+      2 * (1 + limits.max_attempts + limits.max_moves) + limits.max_refusals + limits.max_waits,
+      1 << kLegBits);
 }
 
 Cluster::~Cluster() {

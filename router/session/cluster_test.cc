@@ -246,6 +246,34 @@ TEST_F(ClusterTest, GoesOnWhenTheDecodeNodeDies) {
   ExpectNothingLeft();
 }
 
+TEST_F(ClusterTest, ALeavingNodeIsLeftAsOftenAsItTakes) {
+  BuildTwoOfEach({}, {.requests = {.limits = {.max_attempts = 1}}});
+  const auto client = Ask(100, 500);
+  for (int i = 1; i <= 6; ++i) {
+    loop_.RunUntil([&] { return client->received == 50 * i; });
+    const std::string node = i % 2 == 1 ? "d0" : "d1";
+    nodes_->GiveUp(node);
+    loop_.RunUntil([&] { return client->received == 50 * i + 20; });
+    nodes_->Revive(node);
+  }
+  Finish(*client);
+  EXPECT_EQ(client->received, 500);
+  EXPECT_EQ(client->report.attempts, 7);
+  EXPECT_EQ(metrics_.retries_left.Value(), 6u);
+  ExpectNothingLeft();
+}
+
+TEST_F(ClusterTest, WaitsForRoomWhenItsNodeDies) {
+  BuildTwoOfEach({.seats = 1});
+  const auto moved = Ask(100, 1000), other = Ask(100, 300);
+  loop_.RunUntil([&] { return moved->received >= 40 && other->received >= 40; });
+  nodes_->Kill("d0");
+  Finish(*moved);
+  EXPECT_EQ(moved->received, 1000);
+  EXPECT_EQ(other->received, 300);
+  ExpectNothingLeft();
+}
+
 TEST_F(ClusterTest, WaitsForTheOnlyNodeToComeBack) {
   Build();
   cluster_->Joined(nodes_->Add("p0", v1::ROLE_PREFILL));
@@ -334,6 +362,34 @@ TEST_F(ClusterTest, DeadlineEndsItEverywhere) {
   Finish(*client);
   EXPECT_TRUE(absl::IsDeadlineExceeded(client->status));
   EXPECT_GT(client->received, 100);
+  ExpectNothingLeft();
+}
+
+// Of a life of some 13 ms, whatever phase it is in; and of the wait for a node that is not there.
+TEST_F(ClusterTest, DeadlineOrCancelAtAnyMoment) {
+  for (absl::Duration moment; moment < absl::Milliseconds(15); moment += absl::Microseconds(50)) {
+    SCOPED_TRACE(absl::FormatDuration(moment));
+    cluster_.reset();
+    BuildTwoOfEach({.prefill_per_token = absl::Microseconds(50)});
+    const auto late = Ask(50, 9, moment), gone = Ask(50, 9), stays = Ask(50, 9);
+    loop_.PostAfter(moment, [&gone] { gone->generation.reset(); });
+    Finish(*late);
+    Finish(*stays);
+    EXPECT_TRUE(late->finished == 1 || absl::IsDeadlineExceeded(late->status)) << late->status;
+    EXPECT_EQ(stays->received, 9);
+    ExpectNothingLeft();
+    if (HasFailure()) return;
+  }
+}
+
+TEST_F(ClusterTest, DeadlineWhileNoNodeIsThere) {
+  BuildTwoOfEach();
+  const auto client = Ask(10, 1000, absl::Seconds(3));
+  loop_.RunFor(absl::Milliseconds(500));
+  nodes_->Kill("d0");
+  nodes_->Kill("d1");
+  Finish(*client);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(client->status)) << client->status;
   ExpectNothingLeft();
 }
 

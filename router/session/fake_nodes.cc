@@ -42,8 +42,13 @@ class FakeNodes::Peer : public Stream<Command>,
   }
   const std::string& id() const { return id_; }
   virtual size_t held() const = 0;
+  virtual void GiveUp() = 0;
 
  protected:
+  absl::Status Admissible(const std::function<absl::Status()>& hook) const {
+    return nodes_->leaving_.contains(id_) ? Leaving() : Ask(hook);
+  }
+  static absl::Status Leaving() { return absl::UnavailableError("leaving"); }
   virtual void OnCommand(const Command& command) = 0;
   virtual void Forget() = 0;
 
@@ -88,25 +93,39 @@ class FakeNodes::PrefillPeer : public Peer<v1::PrefillCommand, v1::PrefillEvents
  public:
   using Peer::Peer;
   size_t held() const override { return pins_.size(); }
+  void GiveUp() override {
+    for (const uint64_t request : std::exchange(pins_, {})) {
+      if (!done_.erase(request)) Reply(Failure<v1::PrefillEvent>(request, Leaving()));
+    }
+  }
 
  private:
-  void Forget() override { pins_.clear(); }
+  void Forget() override {
+    pins_.clear();
+    done_.clear();
+  }
 
   void OnCommand(const v1::PrefillCommand& command) override {
     const uint64_t request = command.request_id();
-    if (command.has_release()) {
-      pins_.erase(request);
-      return;
+    if (command.has_release()) return Unpin(request);
+    if (const absl::Status no = Admissible({}); !no.ok()) {
+      return Reply(Failure<v1::PrefillEvent>(request, no));
     }
     if (!pins_.insert(request).second) Violation("prefill started twice");
+    const absl::Duration pinned = absl::Microseconds(command.start().handover_timeout_us());
     nodes_->prefills_.push_back(command.start());
     const std::vector<int32_t> tokens(command.start().tokens().begin(),
                                       command.start().tokens().end());
     After(nodes_->options_.prefill_per_token * static_cast<double>(tokens.size()),
-          [this, request, tokens] { Done(request, tokens); });
+          [this, request, tokens, pinned] { Done(request, tokens, pinned); });
   }
 
-  void Done(uint64_t request, const std::vector<int32_t>& tokens) {
+  void Unpin(uint64_t request) {
+    pins_.erase(request);
+    done_.erase(request);
+  }
+
+  void Done(uint64_t request, const std::vector<int32_t>& tokens, absl::Duration pinned) {
     if (!pins_.contains(request)) return;
     if (const absl::Status fault = Ask(nodes_->faults_.prefill); !fault.ok()) {
       pins_.erase(request);
@@ -122,15 +141,22 @@ class FakeNodes::PrefillPeer : public Peer<v1::PrefillCommand, v1::PrefillEvents
     done.mutable_done()->mutable_first_token()->set_token(NextToken(tokens));
     done.mutable_done()->mutable_prompt()->set_computed(static_cast<uint32_t>(tokens.size()));
     Reply(std::move(done));
+    done_.insert(request);
+    if (nodes_->options_.deadlines) After(pinned, [this, request] { Unpin(request); });
   }
 
-  std::set<uint64_t> pins_;
+  std::set<uint64_t> pins_, done_;  // done: those that are being handed over
 };
 
 class FakeNodes::DecodePeer : public Peer<v1::DecodeCommand, v1::DecodeEvents> {
  public:
   using Peer::Peer;
   size_t held() const override { return seats_.size(); }
+  void GiveUp() override {
+    for (const auto& [request, seat] : std::exchange(seats_, {})) {
+      Reply(Failure<v1::DecodeEvent>(request, Leaving()));
+    }
+  }
 
  private:
   struct Seat {
@@ -156,7 +182,7 @@ class FakeNodes::DecodePeer : public Peer<v1::DecodeCommand, v1::DecodeEvents> {
   }
 
   void Admit(uint64_t request, const v1::DecodeAdmit& admit) {
-    absl::Status fault = Ask(nodes_->faults_.admit);
+    absl::Status fault = Admissible(nodes_->faults_.admit);
     if (seats_.size() >= nodes_->options_.seats) fault = absl::ResourceExhaustedError("no seat");
     if (!fault.ok()) return Reply(Failure<v1::DecodeEvent>(request, fault));
     const Seat seat = {.tokens = {admit.tokens().begin(), admit.tokens().end()},
@@ -167,6 +193,13 @@ class FakeNodes::DecodePeer : public Peer<v1::DecodeCommand, v1::DecodeEvents> {
     event.set_request_id(request);
     event.mutable_admitted();
     Reply(std::move(event));
+    if (!nodes_->options_.deadlines || admit.timeout_us() == 0) return;
+    After(absl::Microseconds(admit.timeout_us()), [this, request] { Expire(request); });
+  }
+
+  void Expire(uint64_t request) {
+    if (seats_.erase(request) == 0) return;
+    Reply(Failure<v1::DecodeEvent>(request, absl::DeadlineExceededError("too late")));
   }
 
   void Begin(uint64_t request, Seat& seat, int32_t first) {
@@ -232,6 +265,18 @@ void FakeNodes::Kill(const std::string& id) {
   };
   break_all(prefill_peers_);
   break_all(decode_peers_);
+}
+
+void FakeNodes::GiveUp(const std::string& id) {
+  Leave(id);
+  const auto give_up_all = [&id](auto& peers) {
+    for (const auto& weak : peers) {
+      const auto peer = weak.lock();
+      if (peer && peer->id() == id) peer->GiveUp();
+    }
+  };
+  give_up_all(prefill_peers_);
+  give_up_all(decode_peers_);
 }
 
 size_t FakeNodes::seats() const {

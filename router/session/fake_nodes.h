@@ -1,8 +1,8 @@
 #pragma once
 
 // Prefill and decode nodes in virtual time, behind the router's NodeStreams: deterministic tokens,
-// a pace, seats, pins, deaths and refusals. For tests of the session and for benchmarks. Loop-only.
-// Outlives the cluster that uses it.
+// a pace, seats, pins, deadlines, deaths and refusals. For tests of the session and for benchmarks.
+// Loop-only. Outlives the cluster that uses it.
 
 #include <functional>
 #include <map>
@@ -26,6 +26,8 @@ class FakeNodes : public NodeStreams {
     absl::Duration prefill_per_token = absl::Microseconds(10);
     absl::Duration step = absl::Milliseconds(1);
     size_t seats = 1000;  // of a decode node
+    // Whether seats and pins end by themselves when their time is up, as at real nodes.
+    bool deadlines = false;
   };
   // Where something may go wrong: what a hook returns, if not OK, is the node's answer.
   struct Faults {
@@ -38,7 +40,13 @@ class FakeNodes : public NodeStreams {
   v1::NodeInfo Add(const std::string& id, v1::Role role, uint64_t incarnation = 1);
   // Its streams break, and new ones find nobody.
   void Kill(const std::string& id);
-  void Revive(const std::string& id) { dead_.erase(id); }
+  void Revive(const std::string& id) {
+    dead_.erase(id);
+    leaving_.erase(id);
+  }
+  // Refuses what is new as UNAVAILABLE, until it is revived; GiveUp: and what it has.
+  void Leave(const std::string& id) { leaving_.insert(id); }
+  void GiveUp(const std::string& id);
   Faults& faults() { return faults_; }
 
   // What the nodes hold now.
@@ -70,7 +78,7 @@ class FakeNodes : public NodeStreams {
   EventLoop* const loop_;
   const Options options_;
   Faults faults_;
-  std::set<std::string> dead_;
+  std::set<std::string> dead_, leaving_;
   std::vector<std::weak_ptr<PrefillPeer>> prefill_peers_;
   std::vector<std::weak_ptr<DecodePeer>> decode_peers_;
   std::vector<v1::PrefillStart> prefills_;

@@ -78,17 +78,13 @@ void RequestState::On(const event::Chosen& chosen, Actions& out) {
     out.push_back(action::Admit{seat_.node, seat_.leg});
   } else {
     // The seat went while the brain was asked for a prefill node only.
-    ChooseAgain(out);
+    ChooseAgain(absl::ZeroDuration(), out);
   }
 }
 
 void RequestState::On(const event::NotChosen& refused, Actions& out) {
   if (phase_ != Phase::kChoosing) return;
-  if (last_was_loss_ && absl::IsUnavailable(refused.status) && waits_ < limits_.max_waits) {
-    ++waits_;
-    out.push_back(action::Choose{.wants_decode = !has_seat(), .after = limits_.wait});
-    return;
-  }
+  if (MayWait(refused.status)) return ChooseAgain(limits_.wait, out);
   // What a node said is nearer to the truth than "no node is left".
   if (last_error_.ok()) {
     Fail(refused.status, refused.retry_after, out);
@@ -124,31 +120,26 @@ void RequestState::On(const event::Tokens& tokens, Actions& out) {
 void RequestState::On(const event::DecodeFinished& finished, Actions& out) {
   if (!IsSeat(finished.leg)) return;
   const NodeId node = std::exchange(seat_, {}).node;
-  if (Started() && finished.reason.has_value()) {
-    ReleasePin(out);
-    return Finish(*finished.reason, out);
-  }
   avoid_decode_.push_back(node);
-  last_was_loss_ = false;
-  SeatGone(absl::UnavailableError(absl::StrCat("decode node ", node.value(), " gave up")),
+  // A whole answer ends there. An end that the tokens do not show is none.
+  SeatGone(finished.reason.has_value() ? Cause::kFailed : Cause::kLeft,
+           absl::UnavailableError(absl::StrCat("decode node ", node.value(), " ended after ",
+                                               generated_.size(), " tokens")),
            absl::ZeroDuration(), out);
 }
 
 void RequestState::On(const event::DecodeFailed& failed, Actions& out) {
   if (!IsSeat(failed.leg)) return;
-  const absl::Status why = Annotate(failed.status, "decode node " + seat_.node.value());
-  last_was_loss_ = false;
-  avoid_decode_.push_back(seat_.node);
-  seat_ = {};
-  SeatGone(why, failed.retry_after, out);
+  const NodeId node = std::exchange(seat_, {}).node;
+  avoid_decode_.push_back(node);
+  SeatGone(CauseOf(failed.status), Annotate(failed.status, "decode node " + node.value()),
+           failed.retry_after, out);
 }
 
 void RequestState::On(const event::DecodeLost& lost, Actions& out) {
   if (!IsSeat(lost.leg)) return;
-  const absl::Status why = Lost("decode", seat_.node);
-  last_was_loss_ = true;
-  seat_ = {};
-  SeatGone(why, absl::ZeroDuration(), out);
+  const NodeId node = std::exchange(seat_, {}).node;
+  SeatGone(Cause::kLost, Lost("decode", node), absl::ZeroDuration(), out);
 }
 
 void RequestState::On(const event::BlocksReady& ready, Actions& out) {
@@ -172,16 +163,16 @@ void RequestState::On(const event::PrefillDone& done, Actions& out) {
 
 void RequestState::On(const event::PrefillFailed& failed, Actions& out) {
   if (!IsPin(failed.leg)) return;
-  const absl::Status why = Annotate(failed.status, "prefill node " + pin_.node.value());
-  last_was_loss_ = false;
-  avoid_prefill_.push_back(pin_.node);
-  PinGone(why, failed.retry_after, out);
+  const NodeId node = std::exchange(pin_, {}).node;
+  avoid_prefill_.push_back(node);
+  PinGone(CauseOf(failed.status), Annotate(failed.status, "prefill node " + node.value()),
+          failed.retry_after, out);
 }
 
 void RequestState::On(const event::PrefillLost& lost, Actions& out) {
   if (!IsPin(lost.leg)) return;
-  last_was_loss_ = true;
-  PinGone(Lost("prefill", pin_.node), absl::ZeroDuration(), out);
+  const NodeId node = std::exchange(pin_, {}).node;
+  PinGone(Cause::kLost, Lost("prefill", node), absl::ZeroDuration(), out);
 }
 
 void RequestState::On(const event::Cancel&, Actions& out) {
@@ -195,9 +186,9 @@ void RequestState::On(const event::Deadline&, Actions& out) {
        absl::ZeroDuration(), out);
 }
 
-void RequestState::ChooseAgain(Actions& out) {
+void RequestState::ChooseAgain(absl::Duration after, Actions& out) {
   phase_ = Phase::kChoosing;
-  out.push_back(action::Choose{.wants_decode = !has_seat()});
+  out.push_back(action::Choose{.wants_decode = !has_seat(), .after = after});
 }
 
 void RequestState::ReleaseAll(Actions& out) {
@@ -211,20 +202,23 @@ void RequestState::ReleasePin(Actions& out) {
   pin_ = {};
 }
 
-void RequestState::SeatGone(const absl::Status& why, absl::Duration retry_after, Actions& out) {
+RequestState::Cause RequestState::CauseOf(const absl::Status& said) {
+  if (absl::IsUnavailable(said)) return Cause::kLeft;
+  return absl::IsResourceExhausted(said) ? Cause::kFull : Cause::kFailed;
+}
+
+void RequestState::SeatGone(Cause cause, const absl::Status& why, absl::Duration retry_after,
+                            Actions& out) {
   ReleasePin(out);
   // Only the word that it is over has been lost.
   if (const auto reason = Complete()) return Finish(*reason, out);
-  if (!MayTryAgain(why, retry_after, out)) return;
-  // While choosing, an answer is on its way and will find the seat missing.
-  if (phase_ != Phase::kChoosing) ChooseAgain(out);
+  GoOn(cause, why, retry_after, out);
 }
 
-void RequestState::PinGone(const absl::Status& why, absl::Duration retry_after, Actions& out) {
-  pin_ = {};
+void RequestState::PinGone(Cause cause, const absl::Status& why, absl::Duration retry_after,
+                           Actions& out) {
   // After the hand-over began the decode node recomputes what it cannot pull any more, or gives up.
-  if (phase_ != Phase::kPrefilling) return;
-  if (MayTryAgain(why, retry_after, out)) ChooseAgain(out);
+  if (phase_ == Phase::kPrefilling) GoOn(cause, why, retry_after, out);
 }
 
 void RequestState::BreakSeat(const std::string& what, Actions& out) {
@@ -232,21 +226,45 @@ void RequestState::BreakSeat(const std::string& what, Actions& out) {
       absl::InternalError(absl::StrCat("decode node ", seat_.node.value(), " ", what));
   avoid_decode_.push_back(seat_.node);
   out.push_back(action::CancelDecode{seat_.node, seat_.leg});
-  last_was_loss_ = false;
   seat_ = {};
-  SeatGone(why, absl::ZeroDuration(), out);
+  SeatGone(Cause::kFailed, why, absl::ZeroDuration(), out);
 }
 
-bool RequestState::MayTryAgain(const absl::Status& why, absl::Duration retry_after, Actions& out) {
+void RequestState::GoOn(Cause cause, const absl::Status& why, absl::Duration retry_after,
+                        Actions& out) {
   last_error_ = why;
   last_retry_after_ = retry_after;
-  const bool refused = absl::IsResourceExhausted(why);
-  ++(refused ? refusals_ : failures_);
-  const bool enough =
-      refused ? refusals_ >= limits_.max_refusals : failures_ >= limits_.max_attempts;
-  if (!enough && HelpsElsewhere(why)) return true;
-  Fail(why, retry_after, out);
-  return false;
+  displaced_ |= cause == Cause::kLost || cause == Cause::kLeft;
+  absl::Duration after;
+  if (IsEnough(cause) || !HelpsElsewhere(why)) {
+    // Full nodes are asked again later; that this ends is seen to by the number of waits.
+    if (cause != Cause::kFull || !MayWait(why)) return Fail(why, retry_after, out);
+    after = limits_.wait;
+  }
+  // While choosing, an answer is on its way and will find the seat missing.
+  if (phase_ != Phase::kChoosing) ChooseAgain(after, out);
+}
+
+bool RequestState::IsEnough(Cause cause) {
+  switch (cause) {
+    case Cause::kLeft:
+      return ++moves_ > limits_.max_moves;
+    case Cause::kFull:
+      return ++refusals_ >= limits_.max_refusals;
+    case Cause::kLost:
+    case Cause::kFailed:
+      break;
+  }
+  return ++failures_ >= limits_.max_attempts;
+}
+
+bool RequestState::MayWait(const absl::Status& why) {
+  const bool could_help = absl::IsUnavailable(why) || absl::IsResourceExhausted(why);
+  if (!displaced_ || !could_help || waits_ >= limits_.max_waits) return false;
+  ++waits_;
+  avoid_prefill_.clear();
+  avoid_decode_.clear();
+  return true;
 }
 
 void RequestState::Take(const std::vector<engine::SampledToken>& tokens, Actions& client) {

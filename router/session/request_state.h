@@ -15,7 +15,12 @@
 // known by its number and ignored.
 //
 // A lost prefill node leaves the seat; a lost decode node means prefill again, elsewhere, of the
-// prompt and all tokens so far. By I1 the tokens continue as if nothing had happened.
+// prompt and all tokens so far. By I1 the tokens continue as if nothing had happened. A node that
+// leaves on purpose (UNAVAILABLE, or an end without a reason) is left the same way, and that counts
+// as no failure: a long answer outlives any number of planned restarts up to max_moves.
+//
+// A request that has lost its place once is owed another one: it waits for nodes to come back, or
+// for room, where a new one would be refused.
 
 #include <cstdint>
 #include <optional>
@@ -61,8 +66,10 @@ struct Tokens {
 };
 struct DecodeFinished {
   Leg leg = 0;
-  std::optional<FinishReason> reason;  // nothing: the node gave up
+  // Nothing: the node gave up. Else the tokens before it must be a whole answer.
+  std::optional<FinishReason> reason;
 };
+// UNAVAILABLE: the node is leaving. RESOURCE_EXHAUSTED: it is full.
 struct DecodeFailed {
   Leg leg = 0;
   absl::Status status;
@@ -151,8 +158,9 @@ using Action =
 struct RequestLimits {
   int max_attempts = 3;  // losses and failures of nodes, plus one
   int max_refusals = 4;  // nodes that may say no before the client hears it
-  // When a node was lost and no other is there, it may be back soon: how often to ask again, and
-  // how long in between.
+  int max_moves = 20;    // nodes that may leave under it, or turn it away because they do
+  // When a node has gone and no other is there, or none with room, there may be one soon: how often
+  // to ask again, and how long in between.
   int max_waits = 50;
   absl::Duration wait = absl::Milliseconds(200);
 };
@@ -181,13 +189,17 @@ class RequestState {
   Leg pin_leg() const { return pin_.leg; }
   const NodeId& decode_node() const { return seat_.node; }
   const NodeId& prefill_node() const { return pin_.node; }
-  // Nodes that refused or failed, and are not asked again. Lost ones are not among them: they are
-  // not connected, and welcome when they are back.
+  // Nodes that refused, failed or are leaving, and are not asked again, or not before a wait. Lost
+  // ones are not among them: they are not connected, and welcome when they are back.
   const std::vector<NodeId>& avoid_prefill() const { return avoid_prefill_; }
   const std::vector<NodeId>& avoid_decode() const { return avoid_decode_; }
   int failures() const { return failures_; }
   int refusals() const { return refusals_; }
-  int attempts() const { return 1 + failures_ + refusals_; }
+  int moves() const { return moves_; }
+  int waits() const { return waits_; }
+  // Whether it has lost its place once, and so waits where others are refused.
+  bool displaced() const { return displaced_; }
+  int attempts() const { return 1 + failures_ + refusals_ + moves_; }
 
  private:
   struct Hold {
@@ -211,19 +223,26 @@ class RequestState {
   void On(const event::Cancel& cancel, Actions& out);
   void On(const event::Deadline& deadline, Actions& out);
 
-  void ChooseAgain(Actions& out);
+  void ChooseAgain(absl::Duration after, Actions& out);
   void ReleaseAll(Actions& out);
   void ReleasePin(Actions& out);
-  // The seat has gone, and why: goes on elsewhere, or ends.
-  void SeatGone(const absl::Status& why, absl::Duration retry_after, Actions& out);
-  void PinGone(const absl::Status& why, absl::Duration retry_after, Actions& out);
+  // Why a seat or a pin has gone.
+  enum class Cause : uint8_t { kLost, kLeft, kFull, kFailed };
+  static Cause CauseOf(const absl::Status& said);
+  // The seat has gone: goes on elsewhere, or ends.
+  void SeatGone(Cause cause, const absl::Status& why, absl::Duration retry_after, Actions& out);
+  void PinGone(Cause cause, const absl::Status& why, absl::Duration retry_after, Actions& out);
   // The decode node does what it may not, and still has the seat.
   void BreakSeat(const std::string& what, Actions& out);
   bool IsSeat(Leg leg) const { return has_seat() && seat_.leg == leg; }
   bool IsPin(Leg leg) const { return has_pin() && pin_.leg == leg; }
   bool Started() const { return phase_ == Phase::kHandingOver || phase_ == Phase::kDecoding; }
-  // Counts a failure or refusal; false: enough, the request has failed.
-  bool MayTryAgain(const absl::Status& why, absl::Duration retry_after, Actions& out);
+  // Counts what has happened; true: that is enough.
+  bool IsEnough(Cause cause);
+  // Whether a wait is owed, and left, and could help; counts it.
+  bool MayWait(const absl::Status& why);
+  // Asks for a node again, or fails.
+  void GoOn(Cause cause, const absl::Status& why, absl::Duration retry_after, Actions& out);
   // Notes tokens for the client; nothing is taken beyond the answer's end.
   void Take(const std::vector<engine::SampledToken>& tokens, Actions& client);
   // Set once the tokens so far are a whole answer.
@@ -241,10 +260,10 @@ class RequestState {
   Leg last_leg_ = 0;
   std::vector<TokenId> generated_;
   std::vector<NodeId> avoid_prefill_, avoid_decode_;
-  int failures_ = 0, refusals_ = 0;
+  int failures_ = 0, refusals_ = 0, moves_ = 0;
   int waits_ = 0;
   absl::Status last_error_;
-  bool last_was_loss_ = false;
+  bool displaced_ = false;  // a node was lost or has left under it
   absl::Duration last_retry_after_;
 };
 

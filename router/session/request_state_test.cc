@@ -3,12 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <deque>
-#include <map>
-#include <set>
-
-#include "absl/strings/str_cat.h"
-
 namespace tarn::router {
 namespace {
 
@@ -154,190 +148,46 @@ TEST_F(RequestStateTest, AttemptsAreBounded) {
   EXPECT_NE(Find<action::Fail>(Do(event::PrefillLost{pin_})), nullptr);
 }
 
-// What the nodes and the client know, from the actions alone.
-class World {
- public:
-  // What the event itself says about holds at nodes.
-  void Before(const Event& event) {
-    if (const auto* e = std::get_if<event::DecodeFinished>(&event)) seats_.erase(e->leg);
-    if (const auto* e = std::get_if<event::DecodeFailed>(&event)) seats_.erase(e->leg);
-    if (const auto* e = std::get_if<event::DecodeLost>(&event)) seats_.erase(e->leg);
-    if (const auto* e = std::get_if<event::PrefillFailed>(&event)) pins_.erase(e->leg);
-    if (const auto* e = std::get_if<event::PrefillLost>(&event)) pins_.erase(e->leg);
-    if (std::holds_alternative<event::Chosen>(event)) choosing_ = false;
-    if (std::holds_alternative<event::NotChosen>(event)) choosing_ = false;
-    cancelled_ |= std::holds_alternative<event::Cancel>(event);
-    told_client_ = false;
+TEST_F(RequestStateTest, LeavingIsNoFailure) {
+  state_ = RequestState({kEnd}, 100, {.max_attempts = 1});
+  Prefill();
+  Do(event::HandedOver{seat_});
+  for (int i = 0; i < 5; ++i) {
+    Do(event::Tokens{seat_, {Token(1)}});
+    ASSERT_NE(Find<action::Choose>(Do(event::DecodeFailed{seat_, absl::UnavailableError("off")})),
+              nullptr);
+    seat_ = Find<action::Admit>(Do(event::Chosen{kP0, kD1}))->leg;
+    pin_ = Find<action::StartPrefill>(Do(event::Admitted{seat_}))->leg;
+    Do(event::PrefillDone{pin_, Token(1)});
   }
-
-  void Perform(const Action& action) {
-    EXPECT_FALSE(over_) << "an action after the end";
-    std::visit([this](const auto& a) { Do(a); }, action);
-  }
-
-  void CheckAgainst(const RequestState& state) const {
-    EXPECT_EQ(seats_.size(), state.has_seat() ? 1u : 0u);
-    EXPECT_EQ(pins_.size(), state.has_pin() ? 1u : 0u);
-    EXPECT_EQ(emitted_, static_cast<int>(state.generated().size()));
-    EXPECT_GE(state.remaining_tokens(), 0);
-    if (state.phase() == Phase::kEnded) {
-      EXPECT_TRUE(seats_.empty() && pins_.empty());
-      EXPECT_TRUE(over_ || cancelled_);
-    } else {
-      EXPECT_FALSE(over_);
-      // Somebody owes the request an answer: nothing waits for ever.
-      EXPECT_EQ(choosing_, state.phase() == Phase::kChoosing);
-      EXPECT_EQ(pins_.size() == 1, state.phase() == Phase::kPrefilling || state.has_pin());
-      if (state.phase() != Phase::kChoosing) {
-        EXPECT_EQ(seats_.size(), 1u);
-      }
-    }
-  }
-
-  Leg seat() const { return seats_.empty() ? 0 : *seats_.begin(); }
-  Leg pin() const { return pins_.empty() ? 0 : *pins_.begin(); }
-
- private:
-  void Open(std::set<Leg>& holds, Leg leg) {
-    EXPECT_TRUE(holds.empty()) << "two at a time";
-    EXPECT_GT(leg, last_leg_) << "a leg used twice";
-    last_leg_ = leg;
-    holds.insert(leg);
-  }
-  void ToNode() const { EXPECT_FALSE(told_client_) << "a command after the client was told"; }
-
-  void Do(const action::Choose&) {
-    EXPECT_FALSE(choosing_);
-    choosing_ = true;
-  }
-  void Do(const action::Admit& a) {
-    ToNode();
-    Open(seats_, a.leg);
-  }
-  void Do(const action::StartPrefill& a) {
-    ToNode();
-    EXPECT_EQ(seats_.size(), 1u) << "a prefill without a seat";
-    Open(pins_, a.leg);
-  }
-  void Do(const action::RelayBlocks& a) { EXPECT_TRUE(seats_.contains(a.leg)); }
-  void Do(const action::StartDecode& a) {
-    ToNode();
-    EXPECT_TRUE(seats_.contains(a.leg));
-  }
-  void Do(const action::CancelDecode& a) {
-    ToNode();
-    EXPECT_EQ(seats_.erase(a.leg), 1u) << "a seat given back twice";
-  }
-  void Do(const action::ReleasePrefill& a) {
-    ToNode();
-    EXPECT_EQ(pins_.erase(a.leg), 1u) << "a pin given back twice";
-  }
-  void Do(const action::EmitTokens& a) {
-    told_client_ = true;
-    emitted_ += static_cast<int>(a.tokens.size());
-  }
-  void Do(const action::Finish&) { over_ = true; }
-  void Do(const action::Fail&) { over_ = true; }
-
-  std::set<Leg> seats_, pins_;
-  Leg last_leg_ = 0;
-  int emitted_ = 0;
-  bool choosing_ = false, over_ = false, cancelled_ = false, told_client_ = false;
-};
-
-// All events that could happen, also those that a correct node would not send.
-std::vector<Event> EventsFor(const World& world) {
-  std::vector<Event> events = {
-      event::Chosen{kP0, kD0},
-      event::Chosen{kP0, std::nullopt},
-      event::Cancel{},
-      event::Deadline{},
-      event::NotChosen{absl::UnavailableError("none")},
-      event::NotChosen{absl::ResourceExhaustedError("full"), absl::Seconds(1)}};
-  for (const Leg leg : {world.seat(), Leg{1000}}) {
-    if (leg == 0) continue;
-    events.insert(
-        events.end(),
-        {event::Admitted{leg}, event::HandedOver{leg}, event::Tokens{leg, {Token(1)}},
-         event::Tokens{leg, {Token(2), Token(kEnd)}}, event::DecodeLost{leg},
-         event::DecodeFinished{leg, FinishReason::kStop}, event::DecodeFinished{leg, std::nullopt},
-         event::DecodeFailed{leg, absl::ResourceExhaustedError("full")},
-         event::DecodeFailed{leg, absl::InternalError("broken")},
-         event::DecodeFailed{leg, absl::InvalidArgumentError("bad")}});
-  }
-  for (const Leg leg : {world.pin(), Leg{1001}}) {
-    if (leg == 0) continue;
-    events.insert(events.end(), {event::BlocksReady{leg}, event::PrefillDone{leg, Token(1)},
-                                 event::PrefillDone{leg, Token(kEnd)}, event::PrefillLost{leg},
-                                 event::PrefillFailed{leg, absl::ResourceExhaustedError("full")},
-                                 event::PrefillFailed{leg, absl::InternalError("broken")},
-                                 event::PrefillFailed{leg, absl::InvalidArgumentError("bad")}});
-  }
-  return events;
+  EXPECT_EQ(state_.failures(), 0);
+  EXPECT_EQ(state_.moves(), 5);
+  EXPECT_EQ(state_.generated().size(), 11u);
 }
 
-// What later behaviour depends on. (Leg numbers only need to be new; avoided nodes are the
-// brain's.)
-std::string Digest(const RequestState& state, int waits, bool lost) {
-  return absl::StrCat(static_cast<int>(state.phase()), " ", state.has_seat(), state.has_pin(), " ",
-                      state.generated().size(), " ",
-                      state.generated().empty() ? -1 : state.generated().back(), " ",
-                      state.failures(), " ", state.refusals(), " ", waits, lost);
+TEST_F(RequestStateTest, MovesAreBounded) {
+  state_ = RequestState({kEnd}, 4, {.max_moves = 1});
+  Admit();
+  ASSERT_NE(Find<action::Choose>(Do(event::PrefillFailed{pin_, absl::UnavailableError("off")})),
+            nullptr);
+  pin_ = Find<action::StartPrefill>(Do(event::Chosen{kP1, std::nullopt}))->leg;
+  const auto actions = Do(event::PrefillFailed{pin_, absl::UnavailableError("off")});
+  EXPECT_TRUE(absl::IsUnavailable(Find<action::Fail>(actions)->status));
 }
 
-bool IsLoss(const Event& event) {
-  return std::holds_alternative<event::DecodeLost>(event) ||
-         std::holds_alternative<event::PrefillLost>(event);
-}
-
-bool GoesWrong(const Event& event) {
-  return IsLoss(event) || std::holds_alternative<event::DecodeFailed>(event) ||
-         std::holds_alternative<event::PrefillFailed>(event);
-}
-
-struct Reached {
-  RequestState state;
-  World world;
-  int waits = 0;
-  bool lost = false;  // what went wrong last was a loss
-};
-
-TEST(RequestStateSpace, EveryEventInEveryReachableState) {
-  const RequestLimits limits = {.max_attempts = 3, .max_refusals = 2, .max_waits = 1};
-  Reached start{RequestState({kEnd}, 3, limits), World()};
-  for (const Action& action : start.state.Start()) start.world.Perform(action);
-  std::set<std::string> seen = {Digest(start.state, 0, false)};
-  std::deque<Reached> open = {start};
-  std::map<Phase, int> phases;
-  int steps = 0;
-  while (!open.empty() && !::testing::Test::HasFailure()) {
-    const Reached from = std::move(open.front());
-    open.pop_front();
-    ++phases[from.state.phase()];
-    for (const Event& event : EventsFor(from.world)) {
-      // The brain answers only when asked.
-      const bool answer = std::holds_alternative<event::Chosen>(event) ||
-                          std::holds_alternative<event::NotChosen>(event);
-      if (answer && from.state.phase() != Phase::kChoosing) continue;
-      Reached to = from;
-      to.world.Before(event);
-      if (GoesWrong(event)) to.lost = IsLoss(event);
-      for (const Action& action : to.state.Handle(event)) {
-        to.world.Perform(action);
-        const auto* choose = std::get_if<action::Choose>(&action);
-        if (choose != nullptr && choose->after > absl::ZeroDuration()) ++to.waits;
-      }
-      to.world.CheckAgainst(to.state);
-      ASSERT_FALSE(::testing::Test::HasFailure())
-          << "event " << event.index() << " in " << Digest(from.state, from.waits, from.lost);
-      ++steps;
-      if (seen.insert(Digest(to.state, to.waits, to.lost)).second) open.push_back(std::move(to));
-    }
-  }
-  EXPECT_EQ(phases.size(), 6u) << "some phase was never reached";
-  EXPECT_GT(seen.size(), 100u);
-  RecordProperty("states", static_cast<int>(seen.size()));
-  RecordProperty("steps", steps);
+TEST_F(RequestStateTest, WhoHasLostItsPlaceWaitsForRoom) {
+  state_ = RequestState({kEnd}, 4, {.max_refusals = 1, .max_waits = 2, .wait = absl::Seconds(1)});
+  Prefill();
+  Do(event::DecodeLost{seat_});
+  // Neither node's nor the brain's "full" is the end, and whoever was full is asked again.
+  seat_ = Find<action::Admit>(Do(event::Chosen{kP0, kD1}))->leg;
+  auto actions = Do(event::DecodeFailed{seat_, absl::ResourceExhaustedError("full")});
+  EXPECT_EQ(Find<action::Choose>(actions)->after, absl::Seconds(1));
+  EXPECT_THAT(state_.avoid_decode(), ElementsAre());
+  actions = Do(event::NotChosen{absl::ResourceExhaustedError("full")});
+  EXPECT_EQ(Find<action::Choose>(actions)->after, absl::Seconds(1));
+  actions = Do(event::NotChosen{absl::ResourceExhaustedError("full")});
+  EXPECT_TRUE(absl::IsResourceExhausted(Find<action::Fail>(actions)->status));
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ RouterMetrics::RouterMetrics(metrics::Registry& registry,
                                          {.names = {"reason"}})),
       retries_lost(retries.With({"lost"})),
       retries_refused(retries.With({"refused"})),
+      retries_left(retries.With({"left"})),
       time_to_first_token(registry.AddHistogram(
           "tarn_time_to_first_token_seconds", "From receipt to the first token.", SecondsBounds())),
       predicted_time_to_first_token(registry.AddHistogram(

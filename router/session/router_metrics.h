@@ -21,6 +21,7 @@ struct RouterMetrics {
   metrics::Family<metrics::Counter>& refusals;  // by reason
   metrics::Counter& retries_lost;               // tarn_router_retries_total by cause
   metrics::Counter& retries_refused;
+  metrics::Counter& retries_left;  // the node was leaving
 
   metrics::Histogram& time_to_first_token;
   metrics::Histogram& predicted_time_to_first_token;

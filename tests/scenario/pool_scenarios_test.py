@@ -5,12 +5,12 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from testing.cluster import Cluster, free_port, make_model, reference, scratch  # noqa: E402
+from testing.cluster import Cluster, free_port, make_model, reference, scratch, total  # noqa: E402
+from testing.load import Load  # noqa: E402
 
 BLOCK = 32
 PROMPT_BLOCKS = 12
@@ -32,42 +32,6 @@ def page_bytes(model):
     payload = (config["num_hidden_layers"] * config["num_key_value_heads"] * head * 2 * BLOCK *
                (2 if config.get("torch_dtype") == "bfloat16" else 4))
     return -(-(256 + payload) // 4096) * 4096
-
-
-def total(process, name):
-    """The sum of a metric over its labels."""
-    return sum(value for key, value in process.metrics().items() if key.split("{")[0] == name)
-
-
-class Load:
-    """Requests over and over, until told to stop; keeps every answer."""
-
-    def __init__(self, cluster, requests):
-        self.answers, self.error = [], None
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=(cluster, requests))
-        self.thread.start()
-
-    def _run(self, cluster, requests):
-        try:
-            while not self.stopping.is_set():
-                self.answers += list(enumerate(cluster.generate(requests, "--concurrency", 8,
-                                                                check=False)))
-        except Exception as error:  # reported by stop(), on the test's thread
-            self.error = error
-
-    def await_rounds(self, cluster, rounds, size):
-        cluster.wait_until("%d rounds of load" % rounds,
-                           lambda: self.error or len(self.answers) >= rounds * size, timeout=180)
-
-    def stop(self):
-        self.stopping.set()
-        self.thread.join(timeout=300)
-        if self.thread.is_alive():
-            raise TimeoutError("the load does not end")
-        if self.error:
-            raise self.error
-        return self.answers
 
 
 class PoolScenariosTest(unittest.TestCase):

@@ -89,7 +89,7 @@ class Process:
     """One tarn process; `address` maps "grpc" and "http" to host:port once it is ready."""
 
     def __init__(self, name, program, flags, directory, port=0):
-        self.name = name
+        self.name, self.program, self.flags, self.port = name, program, flags, port
         self.ready_file = os.path.join(directory, name + ".ready")
         self.log = os.path.join(directory, name + ".log")
         # A killed process of this name leaves its file behind.
@@ -143,20 +143,30 @@ class Process:
             return "".join(f.readlines()[-lines:])
 
 
+def total(process, name):
+    """The sum of a metric over its labels."""
+    return sum(value for key, value in process.metrics().items() if key.split("{")[0] == name)
+
+
 class Cluster:
     def __init__(self, model, prefill=1, decode=1, prefill_flags=(), decode_flags=(),
-                 router_flags=(), store_flags=(), directory_ports=()):
-        """`directory_ports`: a directory at each, instead of the one with a store."""
+                 router_flags=(), store_flags=(), directory_ports=(), store_ports=(), routers=1):
+        """`directory_ports` and `store_ports`: a directory at each, without and with a store, instead
+        of the one with a store."""
         self.model = model
         self.directory = scratch()
         self.processes = {}
         self.flags = {"prefill": list(prefill_flags), "decode": list(decode_flags)}
         try:
             self.ports = list(directory_ports)
-            if self.ports:
-                self.directories = ["127.0.0.1:%d" % port for port in self.ports]
+            if directory_ports or store_ports:
+                self.directories = ["127.0.0.1:%d" % port for port in [*self.ports, *store_ports]]
                 for i in range(len(self.ports)):
                     self.start_directory(i)
+                for i, port in enumerate(store_ports):
+                    self._start("store-%d" % i, "tarn-kvstore",
+                                ["--node-id", "store-%d" % i, *self._directory_flags(),
+                                 *store_flags], port).await_ready()
             else:
                 self.store = self._start("kvstore", "tarn-kvstore",
                                          ["--node-id", "kvstore", "--dram", "256MiB", *store_flags])
@@ -167,10 +177,12 @@ class Cluster:
                 self.start_node("decode", i, wait=False)
             for process in self.processes.values():
                 process.await_ready()
-            self.router = self._start(
-                "router", "tarn-router",
-                ["--model", model, *self._directory_flags(), *router_flags])
-            self.router.await_ready()
+            self.routers = [
+                self._start("router-%d" % i if i else "router", "tarn-router",
+                            ["--model", model, *self._directory_flags(), *router_flags])
+                for i in range(routers)]
+            for router in self.routers:
+                router.await_ready()
         except BaseException:
             self.stop()
             raise
@@ -191,24 +203,37 @@ class Cluster:
         self.processes[name] = process
         return process
 
-    def start_node(self, role, index, wait=True):
+    def start_node(self, role, index, *flags, wait=True):
         name = "%s-%d" % (role, index)
         process = self._start(name, "tarn-" + role,
                               ["--node-id", name, "--model", self.model,
-                               *self._directory_flags(), *self.flags[role]])
+                               *self._directory_flags(), *self.flags[role], *flags])
         return process.await_ready() if wait else process
+
+    def restart(self, name):
+        """A new life of a process that has ended, with the flags and the port of the old one."""
+        old = self.processes[name]
+        assert not old.alive(), name
+        process = self._start(name, old.program, old.flags, old.port)
+        self.routers = [process if router is old else router for router in self.routers]
+        return process.await_ready()
 
     def nodes(self):
         return [p for name, p in self.processes.items()
                 if name.startswith(("prefill", "decode")) and p.alive()]
 
     @property
+    def router(self):
+        return self.routers[0]
+
+    @property
     def server(self):
         return self.router.address["grpc"]
 
-    def generate(self, requests, *flags, timeout=600, check=True):
+    def generate(self, requests, *flags, timeout=600, check=True, router=None):
         out = os.path.join(scratch(), "answers.jsonl")
-        run("generate", "--server", self.server, "--input", write_requests(requests),
+        server = (router or self.router).address["grpc"]
+        run("generate", "--server", server, "--input", write_requests(requests),
             "--output", out, *flags, timeout=timeout, check=check)
         return read_answers(out)
 
