@@ -167,6 +167,8 @@ class NodePool {
   struct LocalBlock {
     Tier tier = Tier::kHbm;
     BlockTraits traits;
+    absl::Time last_use;
+    std::optional<double> worth;  // as EvictionPolicy::Worth
   };
   virtual std::optional<LocalBlock> FindLocal(const BlockKey& key) const = 0;
 
@@ -223,6 +225,9 @@ class NodePool {
 
   // Changes of what peers may pull go to `listener` from now on; to none, if it is empty.
   virtual void ListenToInventory(InventoryListener listener) = 0;
+  // Tells the listener of a block once more, as of one that has just come; of one that is not here,
+  // nothing.
+  virtual void AnnounceAgain(const BlockKey& key) = 0;
   // What peers may pull now, in parts, since there can be much: adds the blocks of the next
   // `max_pages` pages from `cursor` on to `blocks`. Gives the next cursor, 0 at the end; the first
   // is 0.

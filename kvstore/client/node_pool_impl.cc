@@ -131,6 +131,13 @@ void NodePoolImpl::Announce(const InventoryChange& change) {
   if (listener_) listener_(change);
 }
 
+void NodePoolImpl::AnnounceAgain(const BlockKey& key) {
+  const CacheTier* tier = FindTier(key);
+  if (tier == nullptr) return;
+  const int32_t page = tier->table().Find(key);
+  for (const InventoryChange& change : tier->Inventory(page, page + 1)) Announce(change);
+}
+
 uint64_t NodePoolImpl::ReadInventory(uint64_t cursor, int max_pages,
                                      std::vector<InventoryChange>* blocks) const {
   // Pages of one tier after those of the other.
@@ -165,7 +172,10 @@ CacheTier* NodePoolImpl::FindTier(const BlockKey& key) const {
 std::optional<NodePool::LocalBlock> NodePoolImpl::FindLocal(const BlockKey& key) const {
   const CacheTier* tier = FindTier(key);
   if (tier == nullptr) return std::nullopt;
-  return LocalBlock{tier->tier(), tier->table().traits(tier->table().Find(key))};
+  const BlockTable& table = tier->table();
+  const int32_t page = table.Find(key);
+  return LocalBlock{tier->tier(), table.traits(page), table.last_use(page),
+                    table.Worth(page, Now())};
 }
 
 // Promises and holds.

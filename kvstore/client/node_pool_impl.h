@@ -51,6 +51,7 @@ class NodePoolImpl : public NodePool {
   void Stage(const BlockKey& key, absl::Time deadline, StageDone done) override;
   absl::Duration ExpectPull(const SourceId& source, int blocks) const override;
   void ListenToInventory(InventoryListener listener) override { listener_ = std::move(listener); }
+  void AnnounceAgain(const BlockKey& key) override;
   uint64_t ReadInventory(uint64_t cursor, int max_pages,
                          std::vector<InventoryChange>* blocks) const override;
   NodePoolStats Stats() const override;

@@ -89,6 +89,7 @@ class PoolNodeImpl : public PoolNode {
 
   absl::Status Start(std::vector<grpc::Service*> services, LoadSource load) override;
   absl::Status Ready() const override;
+  void BeginDrain() override;
   void Drain() override;
   void Shutdown(absl::Duration grace) override;
 
@@ -130,6 +131,7 @@ class PoolNodeImpl : public PoolNode {
   std::unique_ptr<PoolService> pool_service_;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<HttpServer> http_;
+  bool begun_to_drain_ = false;
   bool drained_ = false;
   bool shut_down_ = false;
 };
@@ -308,13 +310,21 @@ void PoolNodeImpl::SetReady(absl::Status status) {
   ready_ = std::move(status);
 }
 
-void PoolNodeImpl::Drain() {
-  if (std::exchange(drained_, true)) return;
+void PoolNodeImpl::BeginDrain() {
+  if (std::exchange(begun_to_drain_, true)) return;
   SetReady(absl::UnavailableError("draining"));
   if (rpc_ != nullptr) rpc_->SetServing(false);
+  RunOnLoop([this] {
+    draining_ = true;
+    if (publisher_ != nullptr) publisher_->TellLoad();
+  });
+}
+
+void PoolNodeImpl::Drain() {
+  if (std::exchange(drained_, true)) return;
+  BeginDrain();
   std::promise<void> left;
   RunOnLoop([&] {
-    draining_ = true;
     if (publisher_ == nullptr) return left.set_value();
     publisher_->Leave(kLeaveGrace, [&] { left.set_value(); });
   });

@@ -89,8 +89,10 @@ class PoolNode {
   // Whether /ready says so. OK after Start, UNAVAILABLE while draining. Thread-safe.
   virtual absl::Status Ready() const = 0;
 
-  // Says goodbye to the directories (so that nothing new comes) and turns /ready off. Blocks,
-  // bounded.
+  // Says in the load that this node is about to leave, at once, and turns /ready off; serves on.
+  virtual void BeginDrain() = 0;
+  // BeginDrain, if that was not done; then says goodbye to the directories (so that nothing new
+  // comes). Peers that know of blocks here can still pull them. Blocks, bounded.
   virtual void Drain() = 0;
   // Drain, if that was not done; then ends the RPC server (running calls get `grace`), waits until
   // no transfer is under way, stops HTTP, removes the ready file. Blocks, bounded. The role's

@@ -188,6 +188,13 @@ class Publisher : public InventoryPublisher {
                                           [](const auto& link) { return link->synced(); }));
   }
 
+  void TellLoad() override {
+    v1::NodeLoad load = load_();
+    for (auto& link : links_) {
+      if (link->open()) link->SendLoad(load);
+    }
+  }
+
   void Leave(absl::Duration grace, std::function<void()> done) override {
     StopTimers();
     left_ = std::move(done);
@@ -220,10 +227,7 @@ class Publisher : public InventoryPublisher {
   }
 
   void SendLoad() {
-    v1::NodeLoad load = load_();
-    for (auto& link : links_) {
-      if (link->open()) link->SendLoad(load);
-    }
+    TellLoad();
     load_timer_ = loop_->PostAfter(options_.load_interval, [this] { SendLoad(); });
   }
 

@@ -52,6 +52,9 @@ class InventoryPublisher {
   // How many directories have acknowledged a snapshot on their present stream.
   virtual int synced() const = 0;
 
+  // Sends the load now: what it says may not wait for its turn.
+  virtual void TellLoad() = 0;
+
   // Says goodbye to all directories, which drop the node at once; calls `done` when they know, or
   // after `grace`. Nothing is published afterwards.
   virtual void Leave(absl::Duration grace, std::function<void()> done) = 0;

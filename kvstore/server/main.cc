@@ -2,6 +2,7 @@
 
 #include <glog/logging.h>
 
+#include <atomic>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ struct Config {
   bool store = true;
   uint64_t index_bytes = uint64_t{1} << 30;
   HostPort store_listen{"127.0.0.1", 0};
+  // Less than the 30 s that Kubernetes gives.
+  absl::Duration drain_timeout = absl::Seconds(20);
 };
 
 void Bind(CommandLine& cli, Config& config) {
@@ -45,6 +48,9 @@ void Bind(CommandLine& cli, Config& config) {
                "Memory for the index of who holds which block, 32 to 44 bytes a block; what is "
                "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
+  cli.Add("--drain-timeout", config.drain_timeout,
+          "How long it stays at most, when it is told to end, until other stores have taken over "
+          "what only it has; a second signal ends it at once");
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
@@ -52,6 +58,8 @@ class KvStoreProcess {
  public:
   explicit KvStoreProcess(const Config& config) : config_(config) {}
   absl::Status Start();
+  // Hands over what the store has; the directory goes on meanwhile. Blocks.
+  void Drain();
   ~KvStoreProcess();
 
  private:
@@ -78,6 +86,7 @@ class KvStoreProcess {
   std::unique_ptr<HttpServer> http_;
   std::string own_directory_;
   std::unique_ptr<DeferredStore> store_;
+  std::atomic<bool> draining_ = false;
 };
 
 absl::Status KvStoreProcess::Start() {
@@ -102,7 +111,9 @@ absl::Status KvStoreProcess::Start() {
 }
 
 absl::Status KvStoreProcess::ServeHttp() {
-  AddStatusPages(router_, registry_, [] { return absl::OkStatus(); });
+  AddStatusPages(router_, registry_, [this] {
+    return draining_ ? absl::UnavailableError("draining") : absl::OkStatus();
+  });
   HttpServerOptions options;
   options.listen = config_.server.http_listen.ToString();
   ASSIGN_OR_RETURN(http_, HttpServer::Start(options, [this](HttpRequest request, auto responder) {
@@ -151,6 +162,11 @@ absl::Status KvStoreProcess::AwaitModel() {
   return absl::OkStatus();
 }
 
+void KvStoreProcess::Drain() {
+  draining_ = true;
+  if (store_ != nullptr) store_->Drain(config_.drain_timeout);
+}
+
 KvStoreProcess::~KvStoreProcess() {
   store_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
@@ -180,6 +196,7 @@ int Main(int argc, char** argv) {
   }
   signal.Wait();
   LOG(INFO) << "shutting down";
+  process->Drain();
   return 0;
 }
 
