@@ -58,6 +58,8 @@ class CacheTier {
   void SetObserver(PoolObserver* observer) { observer_ = observer; }
 
   bool Has(const BlockKey& key) const { return table_.Find(key) >= 0; }
+  // On its way here, by Put.
+  bool Arriving(const BlockKey& key) const { return arriving_.contains(key); }
 
   // Copies the sealed block in `page`, which its owner may reuse after InvalidateBlock. False, and
   // `done` does not run: the block is here, or on its way, or all pages are held. `done` says

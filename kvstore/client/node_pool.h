@@ -100,12 +100,18 @@ struct AcquiredBlock {
   BlockOrigin origin = BlockOrigin::kLocalHbm;
 };
 
+// When a block is copied to the tier below.
+enum class WritePolicy : uint8_t {
+  kThrough,  // as soon as it is here
+  kBack,     // when it is about to be evicted: fewer copies, and what was not copied is lost with
+             // the process, or where eviction overtakes the copy
+};
+
 struct NodePoolOptions {
   BlockLayout layout;
   int hbm_pages = 0;
   int dram_pages = 0;  // 0: no DRAM tier
-  // Keep a copy of each new cached block in the DRAM tier.
-  bool write_through = true;
+  WritePolicy write_policy = WritePolicy::kThrough;
   // How many copies into a tier run at a time. Each holds its source's page until somebody needs
   // it.
   int max_copies = 4;
@@ -133,7 +139,9 @@ struct NodePoolStats {
   uint64_t evictions_hbm = 0, evictions_dram = 0, evictions_ssd = 0;
   uint64_t lost = 0;  // blocks that a tier turned out to hold no more, or damaged
   uint64_t ssd_refused = 0, ssd_unwritten = 0;  // by admission; for want of time or room
-  uint64_t staged = 0, stage_failures = 0;      // for other nodes
+  // With write-back: evicted from the arena or DRAM before they were copied below.
+  uint64_t overtaken_hbm = 0, overtaken_dram = 0;
+  uint64_t staged = 0, stage_failures = 0;  // for other nodes
   BlockStoreStats ssd;
   double pull_bytes_per_us = 0;      // smoothed; 0: none yet
   double ssd_read_bytes_per_us = 0;  // the same

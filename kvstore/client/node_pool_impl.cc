@@ -11,6 +11,13 @@
 #include "kvstore/core/lru.h"
 
 namespace tarn::kvstore {
+namespace {
+
+// Of a tier's pages: how many of the next victims have a copy below, with write-back. A prompt's
+// worth of pages is often taken at once.
+constexpr double kMargin = 1.0 / 16;
+
+}  // namespace
 
 class NodePoolImpl::AcquireTicket : public Ticket {
  public:
@@ -36,6 +43,7 @@ absl::StatusOr<std::unique_ptr<NodePool>> NodePoolImpl::Create(
   pool->context_.rates = &pool->rates_;
   RETURN_IF_ERROR(pool->MakeTiers(std::move(ssd)));
   pool->MakeFeeders();
+  if (options.write_policy == WritePolicy::kBack) pool->MakeWriteBacks();
   return pool;
 }
 
@@ -43,15 +51,18 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   const BlockLayout& layout = options_.layout;
   EventLoop* loop = context_.loop;
   Transport* transport = context_.transport;
-  auto announce = [this](const InventoryChange& change) { Announce(change); };
-  ASSIGN_OR_RETURN(arena_, CacheTier::InMemory(options_.arena_tier, layout, options_.hbm_pages,
-                                               MakePolicy(options_.arena_tier, options_.hbm_pages),
-                                               loop, transport, announce));
+  ASSIGN_OR_RETURN(arena_,
+                   CacheTier::InMemory(
+                       options_.arena_tier, layout, options_.hbm_pages,
+                       MakePolicy(options_.arena_tier, options_.hbm_pages), loop, transport,
+                       [this](const InventoryChange& change) { OnChange(arena_.get(), change); }));
   tiers_.push_back(arena_.get());
   if (options_.dram_pages > 0) {
     ASSIGN_OR_RETURN(dram_, CacheTier::InMemory(Tier::kDram, layout, options_.dram_pages,
                                                 MakePolicy(Tier::kDram, options_.dram_pages), loop,
-                                                transport, announce));
+                                                transport, [this](const InventoryChange& change) {
+                                                  OnChange(dram_.get(), change);
+                                                }));
     tiers_.push_back(dram_.get());
   }
   // Peers find a region at its index; the pool's are all there are, from 0.
@@ -66,7 +77,9 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   if (dram_ != nullptr) dram_->SetObserver(options_.observer);
   if (ssd == nullptr) return absl::OkStatus();
   std::unique_ptr<EvictionPolicy> policy = MakePolicy(Tier::kSsd, ssd->slots());
-  ssd_ = CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop, announce);
+  ssd_ =
+      CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop,
+                          [this](const InventoryChange& change) { OnChange(ssd_.get(), change); });
   tiers_.push_back(ssd_.get());
   ssd_->SetObserver(options_.observer);
   ssd_->Recover([this, start = Now()](const absl::Status& status) {
@@ -84,6 +97,7 @@ std::unique_ptr<EvictionPolicy> NodePoolImpl::MakePolicy(Tier tier, int pages) c
 
 void NodePoolImpl::MakeFeeders() {
   EventLoop* loop = context_.loop;
+  const bool through = options_.write_policy == WritePolicy::kThrough;
   if (ssd_ != nullptr) {
     std::vector<CacheTier*> memory(tiers_.begin(), tiers_.end() - 1);
     // From DRAM where there is one: it has no promises to keep.
@@ -95,14 +109,28 @@ void NodePoolImpl::MakeFeeders() {
         [this](const CacheTier& from, int32_t page) { return WorthWriting(from, page); }, nullptr);
     stager_ = std::make_unique<Stager>(StagerOptions(), loop, ssd_.get(), memory);
   }
-  if (dram_ != nullptr && options_.write_through) {
+  if (dram_ != nullptr) {
     TierFeederOptions feeder{.max_copies = std::max(1, options_.max_copies),
                              .max_waiting = static_cast<size_t>(options_.hbm_pages)};
     to_dram_ = std::make_unique<TierFeeder>(feeder, loop, dram_.get(),
                                             std::vector<CacheTier*>{arena_.get()}, nullptr,
-                                            [this](const BlockRecord& record) {
-                                              if (to_ssd_ != nullptr) to_ssd_->Want(record);
+                                            [this, through](const BlockRecord& record) {
+                                              if (through && to_ssd_ != nullptr) {
+                                                to_ssd_->Want(record);
+                                              }
                                             });
+  }
+}
+
+void NodePoolImpl::MakeWriteBacks() {
+  for (size_t i = 0; i + 1 < tiers_.size(); ++i) {
+    CacheTier* from = tiers_[i];
+    std::vector<CacheTier*> below(tiers_.begin() + static_cast<int64_t>(i) + 1, tiers_.end());
+    TierFeeder* feeder = below.front() == dram_.get() ? to_dram_.get() : to_ssd_.get();
+    const int least = feeder == to_dram_.get() ? options_.max_copies : options_.max_ssd_writes;
+    const int margin = std::max(least, static_cast<int>(from->table().pages() * kMargin));
+    write_backs_[from] =
+        std::make_unique<WriteBack>(margin, context_.loop, from, std::move(below), feeder);
   }
 }
 
@@ -126,6 +154,13 @@ NodePoolImpl::~NodePoolImpl() {
 }
 
 std::vector<std::string> NodePoolImpl::RegionDescriptors() const { return descriptors_; }
+
+void NodePoolImpl::OnChange(const CacheTier* tier, const InventoryChange& change) {
+  Announce(change);
+  auto it = write_backs_.find(tier);
+  if (it == write_backs_.end()) return;
+  change.added ? it->second->OnCame() : it->second->OnWent(change.key);
+}
 
 void NodePoolImpl::Announce(const InventoryChange& change) {
   if (listener_) listener_(change);
@@ -294,6 +329,7 @@ BlockRecord NodePoolImpl::RecordOf(const BlockKey& key, const std::optional<Bloc
 }
 
 void NodePoolImpl::Feed(const BlockRecord& record) {
+  if (options_.write_policy == WritePolicy::kBack) return;
   if (to_dram_ != nullptr) {
     to_dram_->Want(record);
   } else if (to_ssd_ != nullptr) {
@@ -580,6 +616,9 @@ NodePoolStats NodePoolImpl::Stats() const {
   if (to_dram_ != nullptr) stats.pulls_in_flight += to_dram_->Stats().copying;
   stats.pull_bytes_per_us = pull_rate_.bytes_per_us();
   for (const CacheTier* tier : tiers_) stats.lost += tier->drops();
+  for (const auto& [tier, write_back] : write_backs_) {
+    (tier == arena_.get() ? stats.overtaken_hbm : stats.overtaken_dram) += write_back->overtaken();
+  }
   AddSsdStats(stats);
   return stats;
 }

@@ -22,6 +22,7 @@
 #include "kvstore/client/promises.h"
 #include "kvstore/client/stager.h"
 #include "kvstore/client/tier_feeder.h"
+#include "kvstore/client/write_back.h"
 #include "kvstore/core/rate_meter.h"
 #include "kvstore/core/source_rates.h"
 
@@ -92,8 +93,11 @@ class NodePoolImpl : public NodePool {
   absl::Status MakeTiers(std::unique_ptr<PersistentBlockStore> ssd);
   std::unique_ptr<EvictionPolicy> MakePolicy(Tier tier, int pages) const;
   void MakeFeeders();
+  void MakeWriteBacks();
   // Whether the block in this page of memory is to be written to the SSD.
   bool WorthWriting(const CacheTier& from, int32_t page);
+  // A block has come to the tier, or gone from it.
+  void OnChange(const CacheTier* tier, const InventoryChange& change);
   void Announce(const InventoryChange& change);
   absl::Time Now() const { return context_.loop->Now(); }
 
@@ -154,6 +158,8 @@ class NodePoolImpl : public NodePool {
   std::vector<CacheTier*> tiers_;    // all, from the top
   WriteAdmission ssd_writes_;
   std::unique_ptr<TierFeeder> to_dram_, to_ssd_;
+  // By the tier that they copy from; none with write-through.
+  std::map<const CacheTier*, std::unique_ptr<WriteBack>> write_backs_;
   std::unique_ptr<Stager> stager_;
   std::vector<std::string> descriptors_;
   InventoryListener listener_;

@@ -172,6 +172,7 @@ absl::Status PoolNodeImpl::Build() {
   pool.hbm_pages = options_.hbm_pages;
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
   pool.arena_tier = options_.arena_tier;
+  pool.write_policy = options_.write_policy;
   ASSIGN_OR_RETURN(std::unique_ptr<PersistentBlockStore> ssd, OpenSsd(*layout));
   ASSIGN_OR_RETURN(pool_,
                    NodePool::Create(pool, &loop_, transport_.get(), peers_.get(), std::move(ssd)));
