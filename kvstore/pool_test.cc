@@ -350,7 +350,7 @@ TEST_F(PoolTest, AFullStoreDropsTheLeastRecentlyUsed) {
     }
     return index.BlocksOf(NodeId("store")) == 3;
   }));
-  EXPECT_TRUE(EventuallyShows("tarn_kv_evictions_total{tier=\"dram\"} 3\n"));
+  EXPECT_TRUE(EventuallyShows("tarn_kv_evictions_total{tier=\"dram\",reason=\"room\"} 3\n"));
   ExpectStoreHoldsNothing();
 }
 

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -135,14 +136,19 @@ struct NodePoolStats {
   // Blocks.
   uint64_t hits_hbm = 0, hits_dram = 0, hits_ssd = 0, hits_remote = 0, hits_remote_ssd = 0;
   uint64_t misses = 0;
+  int fills = 0;              // blocks on their way into the arena
+  uint64_t filled_bytes = 0;  // that came into it, from wherever
   uint64_t pulled_bytes = 0, verify_failures = 0, pull_failures = 0;
   uint64_t evictions_hbm = 0, evictions_dram = 0, evictions_ssd = 0;
+  // Of these, of tenants who had more than they may.
+  uint64_t over_limit_hbm = 0, over_limit_dram = 0, over_limit_ssd = 0;
   uint64_t lost = 0;  // blocks that a tier turned out to hold no more, or damaged
   uint64_t ssd_refused = 0, ssd_unwritten = 0;  // by admission; for want of time or room
   // With write-back: evicted from the arena or DRAM before they were copied below.
   uint64_t overtaken_hbm = 0, overtaken_dram = 0;
-  uint64_t staged = 0, stage_failures = 0;  // for other nodes
-  BlockStoreStats ssd;
+  uint64_t staged = 0, stage_failures = 0;        // for other nodes
+  std::map<WriteVerdict, uint64_t> ssd_verdicts;  // by admission
+  BlockStoreStats dram, ssd;
   double pull_bytes_per_us = 0;      // smoothed; 0: none yet
   double ssd_read_bytes_per_us = 0;  // the same
 };

@@ -145,7 +145,9 @@ bool NodePoolImpl::WorthWriting(const CacheTier& from, int32_t page) {
     std::vector<int32_t> victim = table.NextVictims(1, now);
     if (!victim.empty()) candidate.victim_worth = table.Worth(victim.front(), now);
   }
-  return ssd_writes_.Decide(candidate, now) == WriteVerdict::kWrite;
+  const WriteVerdict verdict = ssd_writes_.Decide(candidate, now);
+  ++counters_.ssd_verdicts[verdict];
+  return verdict == WriteVerdict::kWrite;
 }
 
 NodePoolImpl::~NodePoolImpl() {
@@ -403,7 +405,7 @@ void NodePoolImpl::StartBlock(AcquireId id, Acquisition& acquisition, size_t ind
   auto joined = IsTail(wanted) ? fill_by_key_.end() : fill_by_key_.find(wanted.key);
   bool here = !IsTail(wanted) && FindTier(wanted.key) != nullptr;
   if (joined == fill_by_key_.end() && !here && wanted.sources.empty()) {
-    CountMisses(wanted.traits.tenant, 1);
+    CountLookups(std::nullopt, wanted.traits.tenant, wanted.token_count, 1);
     acquisition.results[index] = absl::NotFoundError(
         absl::StrCat("block ", wanted.key.ToHex(), " is not here, and no source was given"));
     return;
@@ -425,6 +427,8 @@ NodePoolImpl::FillId NodePoolImpl::StartFill(WantedBlock& wanted, absl::Time dea
   fill->parent = wanted.parent;
   fill->traits = wanted.traits;
   fill->tail = IsTail(wanted);
+  fill->tokens = wanted.token_count;
+  fill->start = Now();
   fill->page = arena_->TakeReserved(Now());
   PullRequest request{.key = wanted.key,
                       .token_count = wanted.token_count,
@@ -461,23 +465,20 @@ void NodePoolImpl::OnFilled(FillId id, const PullOutcome& outcome) {
   for (const Waiter& waiter : fill.waiters) FinishIfComplete(waiter.acquire);
 }
 
-void NodePoolImpl::CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks) {
-  uint64_t* const by_origin[] = {&counters_.hits_hbm, &counters_.hits_dram, &counters_.hits_ssd,
-                                 &counters_.hits_remote, &counters_.hits_remote_ssd};
-  *by_origin[static_cast<size_t>(origin)] += blocks;
+void NodePoolImpl::CountLookups(std::optional<BlockOrigin> origin, const TenantId& tenant,
+                                uint32_t tokens, size_t blocks) {
+  uint64_t* const by_origin[kBlockOrigins] = {&counters_.hits_hbm, &counters_.hits_dram,
+                                              &counters_.hits_ssd, &counters_.hits_remote,
+                                              &counters_.hits_remote_ssd};
+  *(origin.has_value() ? by_origin[static_cast<size_t>(*origin)] : &counters_.misses) += blocks;
   if (options_.observer == nullptr) return;
-  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, origin);
-}
-
-void NodePoolImpl::CountMisses(const TenantId& tenant, size_t blocks) {
-  counters_.misses += blocks;
-  if (options_.observer == nullptr) return;
-  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, std::nullopt);
+  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, origin, tokens);
 }
 
 void NodePoolImpl::CountArenaHit(int32_t page) {
   const BlockTable& table = arena_->table();
-  CountHits(BlockOrigin::kLocalHbm, table.traits(page).tenant, 1);
+  CountLookups(BlockOrigin::kLocalHbm, table.traits(page).tenant,
+               static_cast<uint32_t>(options_.layout.block_tokens), 1);
   if (options_.observer == nullptr) return;
   options_.observer->OnReused(arena_->tier(), Now() - table.last_use(page));
 }
@@ -489,10 +490,15 @@ void NodePoolImpl::CountOutcome(const Fill& fill, const PullOutcome& outcome) {
   bool remote_bytes = outcome.status.ok() && remote;
   if (remote_bytes) counters_.pulled_bytes += outcome.bytes;
   if (fill.remote) pull_rate_.Finish(remote_bytes ? outcome.bytes : 0, Now());
+  const TenantId& tenant = fill.traits.tenant;
   if (outcome.status.ok()) {
-    CountHits(outcome.origin, fill.traits.tenant, std::max<size_t>(1, fill.waiters.size()));
+    counters_.filled_bytes += outcome.bytes;
+    if (options_.observer != nullptr) {
+      options_.observer->OnFilled(outcome.origin, Now() - fill.start);
+    }
+    CountLookups(outcome.origin, tenant, fill.tokens, std::max<size_t>(1, fill.waiters.size()));
   } else if (!absl::IsCancelled(outcome.status)) {
-    CountMisses(fill.traits.tenant, fill.waiters.size());
+    CountLookups(std::nullopt, tenant, fill.tokens, fill.waiters.size());
   }
 }
 
@@ -605,14 +611,18 @@ NodePoolStats NodePoolImpl::Stats() const {
   stats.hbm_held = hbm.held_pages();
   stats.hbm_reserved = hbm.reserved();
   stats.evictions_hbm = arena_->evictions();
+  stats.over_limit_hbm = arena_->over_limit();
   if (dram_ != nullptr) {
     stats.dram_pages = dram_->table().pages();
     stats.dram_free = dram_->table().free_pages();
     stats.dram_cached = dram_->table().cached_pages();
     stats.evictions_dram = dram_->evictions();
+    stats.over_limit_dram = dram_->over_limit();
+    stats.dram = dram_->store().Stats();
   }
   stats.leaked = promises_.Leaked(Now());
-  stats.pulls_in_flight = static_cast<int>(fills_.size());
+  stats.fills = static_cast<int>(fills_.size());
+  stats.pulls_in_flight = stats.fills;
   if (to_dram_ != nullptr) stats.pulls_in_flight += to_dram_->Stats().copying;
   stats.pull_bytes_per_us = pull_rate_.bytes_per_us();
   for (const CacheTier* tier : tiers_) stats.lost += tier->drops();
@@ -631,6 +641,7 @@ void NodePoolImpl::AddSsdStats(NodePoolStats& stats) const {
   stats.ssd_cached = table.cached_pages();
   stats.ssd_percent_recovered = ssd_->percent_recovered();
   stats.evictions_ssd = ssd_->evictions();
+  stats.over_limit_ssd = ssd_->over_limit();
   TierFeederStats fed = to_ssd_->Stats();
   stats.pulls_in_flight += fed.copying;
   stats.ssd_refused = fed.refused;

@@ -82,6 +82,8 @@ class NodePoolImpl : public NodePool {
     std::optional<BlockKey> parent;
     BlockTraits traits;
     bool tail = false;
+    uint32_t tokens = 0;
+    absl::Time start;
     int32_t page = -1;
     bool remote = false;  // counted by the rate meter
     std::vector<Waiter> waiters;
@@ -126,8 +128,9 @@ class NodePoolImpl : public NodePool {
   CacheTier* FindTier(const BlockKey& key) const;
   FillId StartFill(WantedBlock& wanted, absl::Time deadline);
   void OnFilled(FillId id, const PullOutcome& outcome);
-  void CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks);
-  void CountMisses(const TenantId& tenant, size_t blocks);
+  // Of `blocks` requests for one block of so many tokens; nothing: misses.
+  void CountLookups(std::optional<BlockOrigin> origin, const TenantId& tenant, uint32_t tokens,
+                    size_t blocks);
   // A block of the arena is about to be used.
   void CountArenaHit(int32_t page);
   void CountOutcome(const Fill& fill, const PullOutcome& outcome);
