@@ -76,6 +76,7 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   for (CacheTier* tier : tiers_) tier->SetLocal(self, regions);
   if (dram_ != nullptr) dram_->SetObserver(options_.observer);
   if (ssd == nullptr) return absl::OkStatus();
+  for (const auto& region : regions) ssd->Retain(region);
   std::unique_ptr<EvictionPolicy> policy = MakePolicy(Tier::kSsd, ssd->slots());
   ssd_ =
       CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop,
