@@ -171,12 +171,16 @@ class PoolTest : public testing::Test {
     return StartNode(address_, name, fingerprint);
   }
   std::unique_ptr<DeferredStore> StartStore(size_t pages) {
+    return StartStore("store", pages, &registry_);
+  }
+  std::unique_ptr<DeferredStore> StartStore(const std::string& name, size_t pages,
+                                            metrics::Registry* registry) {
     PoolNodeOptions options;
-    options.node_id = "store";
+    options.node_id = name;
     options.dram_bytes = pages * kLayout.page_bytes();
     options.server.listen = {"127.0.0.1", 0};
     options.directories = {address_};
-    options.registry = &registry_;
+    options.registry = registry;
     return std::make_unique<DeferredStore>(std::move(options));
   }
   std::vector<BlockSource> SourcesOf(TokenId token) {
@@ -199,9 +203,10 @@ class PoolTest : public testing::Test {
     });
   }
   // Waits until a line of the store's metrics starts so.
-  bool EventuallyShows(const std::string& line) {
+  bool EventuallyShows(const std::string& line) { return EventuallyShows(registry_, line); }
+  bool EventuallyShows(const metrics::Registry& registry, const std::string& line) {
     return Eventually(loop_,
-                      [&] { return registry_.Expose().find("\n" + line) != std::string::npos; });
+                      [&] { return registry.Expose().find("\n" + line) != std::string::npos; });
   }
   void ExpectStoreHoldsNothing() {
     EXPECT_TRUE(EventuallyShows("tarn_kv_blocks{tier=\"dram\",state=\"held\"} 0\n"));
@@ -345,7 +350,7 @@ TEST_F(PoolTest, AFullStoreDropsTheLeastRecentlyUsed) {
     }
     return index.BlocksOf(NodeId("store")) == 3;
   }));
-  EXPECT_TRUE(EventuallyShows("tarn_kv_evictions_total{tier=\"dram\"} 3\n"));
+  EXPECT_TRUE(EventuallyShows("tarn_kv_evictions_total{tier=\"dram\",reason=\"room\"} 3\n"));
   ExpectStoreHoldsNothing();
 }
 
@@ -363,20 +368,82 @@ TEST_F(PoolTest, TheStoreKeepsTheFirstModelOnly) {
   ExpectStoreHoldsNothing();
 }
 
-// Users read these names.
-TEST_F(PoolTest, TheReadmeNamesTheMetrics) {
+TEST_F(PoolTest, ADrainedNodeServesPullsToTheEnd) {
   auto a = Start("a");
-  std::ifstream file("kvstore/client/README.md");
-  std::string readme((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  auto names = [](const std::string& text) {
-    std::set<std::string> names;
-    std::regex name("tarn_kv_[a-z_]+");
-    for (std::sregex_iterator it(text.begin(), text.end(), name), end; it != end; ++it) {
-      names.insert(it->str());
+  auto b = Start("b");
+  Publish(*a, 1);
+  ASSERT_TRUE(EventuallyListed(1, 2));
+  const std::vector<BlockSource> sources = SourcesOf(1);
+  a->Drain();
+  EXPECT_FALSE(a->Ready().ok());
+  ASSERT_TRUE(
+      Eventually(loop_, [this] { return subscriber_->nodes().at(NodeId("a")).load.draining(); }));
+  EXPECT_EQ(SourcesOf(1).size(), 1u) << "it stays listed, for those who pull";
+  absl::StatusOr<BlockOrigin> origin = Pull(*b, 1, sources);
+  ASSERT_TRUE(origin.ok()) << origin.status();
+  EXPECT_EQ(*origin, BlockOrigin::kRemote);
+}
+
+TEST_F(PoolTest, AStoreThatLeavesHandsOverWhatOnlyItHas) {
+  constexpr TokenId kBlocks = 12;
+  auto store = StartStore(16);
+  {
+    auto a = Start("a");
+    for (TokenId token = 1; token <= kBlocks; ++token) {
+      Publish(*a, token);
+      ASSERT_TRUE(EventuallyAt("store", token));
     }
-    return names;
-  };
-  EXPECT_EQ(names(readme), names(a->registry().Expose()));
+    metrics::Registry second;
+    auto other = StartStore("other", 32, &second);
+    ASSERT_TRUE(EventuallyShows(second, "tarn_kv_pages{tier=\"dram\"} 32\n")) << "has started";
+    a.reset();
+    ASSERT_TRUE(EventuallyAt("store", 1, /*alone=*/true));
+    store->Drain(absl::Seconds(30));
+    for (TokenId token = 1; token <= kBlocks; ++token) {
+      ASSERT_TRUE(EventuallyAt("other", token)) << token;
+    }
+    EXPECT_TRUE(EventuallyShows("tarn_kv_store_handed_over_blocks_total 12\n"));
+    EXPECT_TRUE(EventuallyShows("tarn_kv_store_left_behind_blocks_total 0\n"));
+    store.reset();
+    auto b = Start("b");
+    for (TokenId token = 1; token <= kBlocks; ++token) {
+      ASSERT_TRUE(EventuallyAt("other", token, /*alone=*/true));
+      absl::StatusOr<BlockOrigin> origin = Pull(*b, token, SourcesOf(token));
+      ASSERT_TRUE(origin.ok()) << origin.status();
+    }
+    // The last one has nobody to hand over to.
+    const absl::Time start = loop_.Now();
+    other->Drain(absl::Seconds(30));
+    EXPECT_LT(loop_.Now() - start, absl::Seconds(20));
+    EXPECT_NE(second.Expose().find("tarn_kv_store_handed_over_blocks_total 0\n"),
+              std::string::npos);
+    other.reset();
+  }
+}
+
+// Users read these names.
+std::set<std::string> MetricsIn(const std::string& text) {
+  std::set<std::string> names;
+  std::regex name("tarn_kv_[a-z_]+");
+  for (std::sregex_iterator it(text.begin(), text.end(), name), end; it != end; ++it) {
+    names.insert(it->str());
+  }
+  return names;
+}
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+TEST_F(PoolTest, TheReadmesNameTheMetrics) {
+  auto store = StartStore(4);
+  auto a = Start("a");
+  std::set<std::string> names = MetricsIn(ReadFile("kvstore/client/README.md"));
+  EXPECT_EQ(names, MetricsIn(a->registry().Expose()));
+  names.merge(MetricsIn(ReadFile("kvstore/server/README.md")));
+  ASSERT_TRUE(EventuallyShows("tarn_kv_store_handed_over_blocks_total 0\n"));
+  EXPECT_EQ(names, MetricsIn(registry_.Expose()));
 }
 
 int Main(int argc, char** argv) {

@@ -154,6 +154,7 @@ void CacheTier::Trim() {
     BlockKey key = table_.key(*page);
     if (!table_.Drop(*page)) return;
     ++evictions_;
+    ++over_limit_;
     Withdraw(*page, key);
   }
 }

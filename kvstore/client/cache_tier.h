@@ -58,6 +58,8 @@ class CacheTier {
   void SetObserver(PoolObserver* observer) { observer_ = observer; }
 
   bool Has(const BlockKey& key) const { return table_.Find(key) >= 0; }
+  // On its way here, by Put.
+  bool Arriving(const BlockKey& key) const { return arriving_.contains(key); }
 
   // Copies the sealed block in `page`, which its owner may reuse after InvalidateBlock. False, and
   // `done` does not run: the block is here, or on its way, or all pages are held. `done` says
@@ -81,7 +83,8 @@ class CacheTier {
   const BlockStore& store() const { return *store_; }
   Tier tier() const { return tier_; }
   uint64_t evictions() const { return evictions_; }
-  uint64_t drops() const { return drops_; }  // blocks that were lost or damaged
+  uint64_t over_limit() const { return over_limit_; }  // of these: for their tenant had too many
+  uint64_t drops() const { return drops_; }            // blocks that were lost or damaged
 
   // What is known of a block that is here.
   BlockRecord RecordOf(int32_t page) const;
@@ -125,7 +128,7 @@ class CacheTier {
   absl::flat_hash_set<BlockKey> arriving_;
   bool recovering_ = false;
   double percent_ = 100;
-  uint64_t evictions_ = 0, drops_ = 0;
+  uint64_t evictions_ = 0, over_limit_ = 0, drops_ = 0;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

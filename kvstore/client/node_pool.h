@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -100,12 +101,18 @@ struct AcquiredBlock {
   BlockOrigin origin = BlockOrigin::kLocalHbm;
 };
 
+// When a block is copied to the tier below.
+enum class WritePolicy : uint8_t {
+  kThrough,  // as soon as it is here
+  kBack,     // when it is about to be evicted: fewer copies, and what was not copied is lost with
+             // the process, or where eviction overtakes the copy
+};
+
 struct NodePoolOptions {
   BlockLayout layout;
   int hbm_pages = 0;
   int dram_pages = 0;  // 0: no DRAM tier
-  // Keep a copy of each new cached block in the DRAM tier.
-  bool write_through = true;
+  WritePolicy write_policy = WritePolicy::kThrough;
   // How many copies into a tier run at a time. Each holds its source's page until somebody needs
   // it.
   int max_copies = 4;
@@ -129,12 +136,19 @@ struct NodePoolStats {
   // Blocks.
   uint64_t hits_hbm = 0, hits_dram = 0, hits_ssd = 0, hits_remote = 0, hits_remote_ssd = 0;
   uint64_t misses = 0;
+  int fills = 0;              // blocks on their way into the arena
+  uint64_t filled_bytes = 0;  // that came into it, from wherever
   uint64_t pulled_bytes = 0, verify_failures = 0, pull_failures = 0;
   uint64_t evictions_hbm = 0, evictions_dram = 0, evictions_ssd = 0;
+  // Of these, of tenants who had more than they may.
+  uint64_t over_limit_hbm = 0, over_limit_dram = 0, over_limit_ssd = 0;
   uint64_t lost = 0;  // blocks that a tier turned out to hold no more, or damaged
   uint64_t ssd_refused = 0, ssd_unwritten = 0;  // by admission; for want of time or room
-  uint64_t staged = 0, stage_failures = 0;      // for other nodes
-  BlockStoreStats ssd;
+  // With write-back: evicted from the arena or DRAM before they were copied below.
+  uint64_t overtaken_hbm = 0, overtaken_dram = 0;
+  uint64_t staged = 0, stage_failures = 0;        // for other nodes
+  std::map<WriteVerdict, uint64_t> ssd_verdicts;  // by admission
+  BlockStoreStats dram, ssd;
   double pull_bytes_per_us = 0;      // smoothed; 0: none yet
   double ssd_read_bytes_per_us = 0;  // the same
 };
@@ -167,6 +181,8 @@ class NodePool {
   struct LocalBlock {
     Tier tier = Tier::kHbm;
     BlockTraits traits;
+    absl::Time last_use;
+    std::optional<double> worth;  // as EvictionPolicy::Worth
   };
   virtual std::optional<LocalBlock> FindLocal(const BlockKey& key) const = 0;
 
@@ -223,6 +239,9 @@ class NodePool {
 
   // Changes of what peers may pull go to `listener` from now on; to none, if it is empty.
   virtual void ListenToInventory(InventoryListener listener) = 0;
+  // Tells the listener of a block once more, as of one that has just come; of one that is not here,
+  // nothing.
+  virtual void AnnounceAgain(const BlockKey& key) = 0;
   // What peers may pull now, in parts, since there can be much: adds the blocks of the next
   // `max_pages` pages from `cursor` on to `blocks`. Gives the next cursor, 0 at the end; the first
   // is 0.

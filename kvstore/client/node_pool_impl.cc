@@ -11,6 +11,13 @@
 #include "kvstore/core/lru.h"
 
 namespace tarn::kvstore {
+namespace {
+
+// Of a tier's pages: how many of the next victims have a copy below, with write-back. A prompt's
+// worth of pages is often taken at once.
+constexpr double kMargin = 1.0 / 16;
+
+}  // namespace
 
 class NodePoolImpl::AcquireTicket : public Ticket {
  public:
@@ -36,6 +43,7 @@ absl::StatusOr<std::unique_ptr<NodePool>> NodePoolImpl::Create(
   pool->context_.rates = &pool->rates_;
   RETURN_IF_ERROR(pool->MakeTiers(std::move(ssd)));
   pool->MakeFeeders();
+  if (options.write_policy == WritePolicy::kBack) pool->MakeWriteBacks();
   return pool;
 }
 
@@ -43,15 +51,18 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   const BlockLayout& layout = options_.layout;
   EventLoop* loop = context_.loop;
   Transport* transport = context_.transport;
-  auto announce = [this](const InventoryChange& change) { Announce(change); };
-  ASSIGN_OR_RETURN(arena_, CacheTier::InMemory(options_.arena_tier, layout, options_.hbm_pages,
-                                               MakePolicy(options_.arena_tier, options_.hbm_pages),
-                                               loop, transport, announce));
+  ASSIGN_OR_RETURN(arena_,
+                   CacheTier::InMemory(
+                       options_.arena_tier, layout, options_.hbm_pages,
+                       MakePolicy(options_.arena_tier, options_.hbm_pages), loop, transport,
+                       [this](const InventoryChange& change) { OnChange(arena_.get(), change); }));
   tiers_.push_back(arena_.get());
   if (options_.dram_pages > 0) {
     ASSIGN_OR_RETURN(dram_, CacheTier::InMemory(Tier::kDram, layout, options_.dram_pages,
                                                 MakePolicy(Tier::kDram, options_.dram_pages), loop,
-                                                transport, announce));
+                                                transport, [this](const InventoryChange& change) {
+                                                  OnChange(dram_.get(), change);
+                                                }));
     tiers_.push_back(dram_.get());
   }
   // Peers find a region at its index; the pool's are all there are, from 0.
@@ -65,8 +76,11 @@ absl::Status NodePoolImpl::MakeTiers(std::unique_ptr<PersistentBlockStore> ssd) 
   for (CacheTier* tier : tiers_) tier->SetLocal(self, regions);
   if (dram_ != nullptr) dram_->SetObserver(options_.observer);
   if (ssd == nullptr) return absl::OkStatus();
+  for (const auto& region : regions) ssd->Retain(region);
   std::unique_ptr<EvictionPolicy> policy = MakePolicy(Tier::kSsd, ssd->slots());
-  ssd_ = CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop, announce);
+  ssd_ =
+      CacheTier::OnDevice(Tier::kSsd, layout, std::move(ssd), std::move(policy), loop,
+                          [this](const InventoryChange& change) { OnChange(ssd_.get(), change); });
   tiers_.push_back(ssd_.get());
   ssd_->SetObserver(options_.observer);
   ssd_->Recover([this, start = Now()](const absl::Status& status) {
@@ -84,6 +98,7 @@ std::unique_ptr<EvictionPolicy> NodePoolImpl::MakePolicy(Tier tier, int pages) c
 
 void NodePoolImpl::MakeFeeders() {
   EventLoop* loop = context_.loop;
+  const bool through = options_.write_policy == WritePolicy::kThrough;
   if (ssd_ != nullptr) {
     std::vector<CacheTier*> memory(tiers_.begin(), tiers_.end() - 1);
     // From DRAM where there is one: it has no promises to keep.
@@ -95,14 +110,28 @@ void NodePoolImpl::MakeFeeders() {
         [this](const CacheTier& from, int32_t page) { return WorthWriting(from, page); }, nullptr);
     stager_ = std::make_unique<Stager>(StagerOptions(), loop, ssd_.get(), memory);
   }
-  if (dram_ != nullptr && options_.write_through) {
+  if (dram_ != nullptr) {
     TierFeederOptions feeder{.max_copies = std::max(1, options_.max_copies),
                              .max_waiting = static_cast<size_t>(options_.hbm_pages)};
     to_dram_ = std::make_unique<TierFeeder>(feeder, loop, dram_.get(),
                                             std::vector<CacheTier*>{arena_.get()}, nullptr,
-                                            [this](const BlockRecord& record) {
-                                              if (to_ssd_ != nullptr) to_ssd_->Want(record);
+                                            [this, through](const BlockRecord& record) {
+                                              if (through && to_ssd_ != nullptr) {
+                                                to_ssd_->Want(record);
+                                              }
                                             });
+  }
+}
+
+void NodePoolImpl::MakeWriteBacks() {
+  for (size_t i = 0; i + 1 < tiers_.size(); ++i) {
+    CacheTier* from = tiers_[i];
+    std::vector<CacheTier*> below(tiers_.begin() + static_cast<int64_t>(i) + 1, tiers_.end());
+    TierFeeder* feeder = below.front() == dram_.get() ? to_dram_.get() : to_ssd_.get();
+    const int least = feeder == to_dram_.get() ? options_.max_copies : options_.max_ssd_writes;
+    const int margin = std::max(least, static_cast<int>(from->table().pages() * kMargin));
+    write_backs_[from] =
+        std::make_unique<WriteBack>(margin, context_.loop, from, std::move(below), feeder);
   }
 }
 
@@ -117,7 +146,9 @@ bool NodePoolImpl::WorthWriting(const CacheTier& from, int32_t page) {
     std::vector<int32_t> victim = table.NextVictims(1, now);
     if (!victim.empty()) candidate.victim_worth = table.Worth(victim.front(), now);
   }
-  return ssd_writes_.Decide(candidate, now) == WriteVerdict::kWrite;
+  const WriteVerdict verdict = ssd_writes_.Decide(candidate, now);
+  ++counters_.ssd_verdicts[verdict];
+  return verdict == WriteVerdict::kWrite;
 }
 
 NodePoolImpl::~NodePoolImpl() {
@@ -127,8 +158,22 @@ NodePoolImpl::~NodePoolImpl() {
 
 std::vector<std::string> NodePoolImpl::RegionDescriptors() const { return descriptors_; }
 
+void NodePoolImpl::OnChange(const CacheTier* tier, const InventoryChange& change) {
+  Announce(change);
+  auto it = write_backs_.find(tier);
+  if (it == write_backs_.end()) return;
+  change.added ? it->second->OnCame() : it->second->OnWent(change.key);
+}
+
 void NodePoolImpl::Announce(const InventoryChange& change) {
   if (listener_) listener_(change);
+}
+
+void NodePoolImpl::AnnounceAgain(const BlockKey& key) {
+  const CacheTier* tier = FindTier(key);
+  if (tier == nullptr) return;
+  const int32_t page = tier->table().Find(key);
+  for (const InventoryChange& change : tier->Inventory(page, page + 1)) Announce(change);
 }
 
 uint64_t NodePoolImpl::ReadInventory(uint64_t cursor, int max_pages,
@@ -165,7 +210,10 @@ CacheTier* NodePoolImpl::FindTier(const BlockKey& key) const {
 std::optional<NodePool::LocalBlock> NodePoolImpl::FindLocal(const BlockKey& key) const {
   const CacheTier* tier = FindTier(key);
   if (tier == nullptr) return std::nullopt;
-  return LocalBlock{tier->tier(), tier->table().traits(tier->table().Find(key))};
+  const BlockTable& table = tier->table();
+  const int32_t page = table.Find(key);
+  return LocalBlock{tier->tier(), table.traits(page), table.last_use(page),
+                    table.Worth(page, Now())};
 }
 
 // Promises and holds.
@@ -284,6 +332,7 @@ BlockRecord NodePoolImpl::RecordOf(const BlockKey& key, const std::optional<Bloc
 }
 
 void NodePoolImpl::Feed(const BlockRecord& record) {
+  if (options_.write_policy == WritePolicy::kBack) return;
   if (to_dram_ != nullptr) {
     to_dram_->Want(record);
   } else if (to_ssd_ != nullptr) {
@@ -357,7 +406,7 @@ void NodePoolImpl::StartBlock(AcquireId id, Acquisition& acquisition, size_t ind
   auto joined = IsTail(wanted) ? fill_by_key_.end() : fill_by_key_.find(wanted.key);
   bool here = !IsTail(wanted) && FindTier(wanted.key) != nullptr;
   if (joined == fill_by_key_.end() && !here && wanted.sources.empty()) {
-    CountMisses(wanted.traits.tenant, 1);
+    CountLookups(std::nullopt, wanted.traits.tenant, wanted.token_count, 1);
     acquisition.results[index] = absl::NotFoundError(
         absl::StrCat("block ", wanted.key.ToHex(), " is not here, and no source was given"));
     return;
@@ -379,6 +428,8 @@ NodePoolImpl::FillId NodePoolImpl::StartFill(WantedBlock& wanted, absl::Time dea
   fill->parent = wanted.parent;
   fill->traits = wanted.traits;
   fill->tail = IsTail(wanted);
+  fill->tokens = wanted.token_count;
+  fill->start = Now();
   fill->page = arena_->TakeReserved(Now());
   PullRequest request{.key = wanted.key,
                       .token_count = wanted.token_count,
@@ -415,23 +466,20 @@ void NodePoolImpl::OnFilled(FillId id, const PullOutcome& outcome) {
   for (const Waiter& waiter : fill.waiters) FinishIfComplete(waiter.acquire);
 }
 
-void NodePoolImpl::CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks) {
-  uint64_t* const by_origin[] = {&counters_.hits_hbm, &counters_.hits_dram, &counters_.hits_ssd,
-                                 &counters_.hits_remote, &counters_.hits_remote_ssd};
-  *by_origin[static_cast<size_t>(origin)] += blocks;
+void NodePoolImpl::CountLookups(std::optional<BlockOrigin> origin, const TenantId& tenant,
+                                uint32_t tokens, size_t blocks) {
+  uint64_t* const by_origin[kBlockOrigins] = {&counters_.hits_hbm, &counters_.hits_dram,
+                                              &counters_.hits_ssd, &counters_.hits_remote,
+                                              &counters_.hits_remote_ssd};
+  *(origin.has_value() ? by_origin[static_cast<size_t>(*origin)] : &counters_.misses) += blocks;
   if (options_.observer == nullptr) return;
-  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, origin);
-}
-
-void NodePoolImpl::CountMisses(const TenantId& tenant, size_t blocks) {
-  counters_.misses += blocks;
-  if (options_.observer == nullptr) return;
-  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, std::nullopt);
+  for (size_t i = 0; i < blocks; ++i) options_.observer->OnLookup(tenant, origin, tokens);
 }
 
 void NodePoolImpl::CountArenaHit(int32_t page) {
   const BlockTable& table = arena_->table();
-  CountHits(BlockOrigin::kLocalHbm, table.traits(page).tenant, 1);
+  CountLookups(BlockOrigin::kLocalHbm, table.traits(page).tenant,
+               static_cast<uint32_t>(options_.layout.block_tokens), 1);
   if (options_.observer == nullptr) return;
   options_.observer->OnReused(arena_->tier(), Now() - table.last_use(page));
 }
@@ -443,10 +491,15 @@ void NodePoolImpl::CountOutcome(const Fill& fill, const PullOutcome& outcome) {
   bool remote_bytes = outcome.status.ok() && remote;
   if (remote_bytes) counters_.pulled_bytes += outcome.bytes;
   if (fill.remote) pull_rate_.Finish(remote_bytes ? outcome.bytes : 0, Now());
+  const TenantId& tenant = fill.traits.tenant;
   if (outcome.status.ok()) {
-    CountHits(outcome.origin, fill.traits.tenant, std::max<size_t>(1, fill.waiters.size()));
+    counters_.filled_bytes += outcome.bytes;
+    if (options_.observer != nullptr) {
+      options_.observer->OnFilled(outcome.origin, Now() - fill.start);
+    }
+    CountLookups(outcome.origin, tenant, fill.tokens, std::max<size_t>(1, fill.waiters.size()));
   } else if (!absl::IsCancelled(outcome.status)) {
-    CountMisses(fill.traits.tenant, fill.waiters.size());
+    CountLookups(std::nullopt, tenant, fill.tokens, fill.waiters.size());
   }
 }
 
@@ -559,17 +612,24 @@ NodePoolStats NodePoolImpl::Stats() const {
   stats.hbm_held = hbm.held_pages();
   stats.hbm_reserved = hbm.reserved();
   stats.evictions_hbm = arena_->evictions();
+  stats.over_limit_hbm = arena_->over_limit();
   if (dram_ != nullptr) {
     stats.dram_pages = dram_->table().pages();
     stats.dram_free = dram_->table().free_pages();
     stats.dram_cached = dram_->table().cached_pages();
     stats.evictions_dram = dram_->evictions();
+    stats.over_limit_dram = dram_->over_limit();
+    stats.dram = dram_->store().Stats();
   }
   stats.leaked = promises_.Leaked(Now());
-  stats.pulls_in_flight = static_cast<int>(fills_.size());
+  stats.fills = static_cast<int>(fills_.size());
+  stats.pulls_in_flight = stats.fills;
   if (to_dram_ != nullptr) stats.pulls_in_flight += to_dram_->Stats().copying;
   stats.pull_bytes_per_us = pull_rate_.bytes_per_us();
   for (const CacheTier* tier : tiers_) stats.lost += tier->drops();
+  for (const auto& [tier, write_back] : write_backs_) {
+    (tier == arena_.get() ? stats.overtaken_hbm : stats.overtaken_dram) += write_back->overtaken();
+  }
   AddSsdStats(stats);
   return stats;
 }
@@ -582,6 +642,7 @@ void NodePoolImpl::AddSsdStats(NodePoolStats& stats) const {
   stats.ssd_cached = table.cached_pages();
   stats.ssd_percent_recovered = ssd_->percent_recovered();
   stats.evictions_ssd = ssd_->evictions();
+  stats.over_limit_ssd = ssd_->over_limit();
   TierFeederStats fed = to_ssd_->Stats();
   stats.pulls_in_flight += fed.copying;
   stats.ssd_refused = fed.refused;

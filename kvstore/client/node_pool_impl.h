@@ -22,6 +22,7 @@
 #include "kvstore/client/promises.h"
 #include "kvstore/client/stager.h"
 #include "kvstore/client/tier_feeder.h"
+#include "kvstore/client/write_back.h"
 #include "kvstore/core/rate_meter.h"
 #include "kvstore/core/source_rates.h"
 
@@ -51,6 +52,7 @@ class NodePoolImpl : public NodePool {
   void Stage(const BlockKey& key, absl::Time deadline, StageDone done) override;
   absl::Duration ExpectPull(const SourceId& source, int blocks) const override;
   void ListenToInventory(InventoryListener listener) override { listener_ = std::move(listener); }
+  void AnnounceAgain(const BlockKey& key) override;
   uint64_t ReadInventory(uint64_t cursor, int max_pages,
                          std::vector<InventoryChange>* blocks) const override;
   NodePoolStats Stats() const override;
@@ -80,6 +82,8 @@ class NodePoolImpl : public NodePool {
     std::optional<BlockKey> parent;
     BlockTraits traits;
     bool tail = false;
+    uint32_t tokens = 0;
+    absl::Time start;
     int32_t page = -1;
     bool remote = false;  // counted by the rate meter
     std::vector<Waiter> waiters;
@@ -91,8 +95,11 @@ class NodePoolImpl : public NodePool {
   absl::Status MakeTiers(std::unique_ptr<PersistentBlockStore> ssd);
   std::unique_ptr<EvictionPolicy> MakePolicy(Tier tier, int pages) const;
   void MakeFeeders();
+  void MakeWriteBacks();
   // Whether the block in this page of memory is to be written to the SSD.
   bool WorthWriting(const CacheTier& from, int32_t page);
+  // A block has come to the tier, or gone from it.
+  void OnChange(const CacheTier* tier, const InventoryChange& change);
   void Announce(const InventoryChange& change);
   absl::Time Now() const { return context_.loop->Now(); }
 
@@ -121,8 +128,9 @@ class NodePoolImpl : public NodePool {
   CacheTier* FindTier(const BlockKey& key) const;
   FillId StartFill(WantedBlock& wanted, absl::Time deadline);
   void OnFilled(FillId id, const PullOutcome& outcome);
-  void CountHits(BlockOrigin origin, const TenantId& tenant, size_t blocks);
-  void CountMisses(const TenantId& tenant, size_t blocks);
+  // Of `blocks` requests for one block of so many tokens; nothing: misses.
+  void CountLookups(std::optional<BlockOrigin> origin, const TenantId& tenant, uint32_t tokens,
+                    size_t blocks);
   // A block of the arena is about to be used.
   void CountArenaHit(int32_t page);
   void CountOutcome(const Fill& fill, const PullOutcome& outcome);
@@ -153,6 +161,8 @@ class NodePoolImpl : public NodePool {
   std::vector<CacheTier*> tiers_;    // all, from the top
   WriteAdmission ssd_writes_;
   std::unique_ptr<TierFeeder> to_dram_, to_ssd_;
+  // By the tier that they copy from; none with write-through.
+  std::map<const CacheTier*, std::unique_ptr<WriteBack>> write_backs_;
   std::unique_ptr<Stager> stager_;
   std::vector<std::string> descriptors_;
   InventoryListener listener_;

@@ -281,5 +281,60 @@ TEST_F(NodePoolSsdTest, ThePoolGoesWhileTheDiskIsBusy) {
   loop_.RunUntilIdle();
 }
 
+TEST_F(NodePoolSsdTest, WritesBackFromTierToTier) {
+  // Of DRAM, max_ssd_writes of the next victims are on the SSD ahead of their eviction.
+  constexpr int kHbm = 8, kDram = 24, kMargin = 16, kBlocks = 60;
+  auto node = Start("a",
+                    {.hbm_pages = kHbm,
+                     .dram_pages = kDram,
+                     .write_policy = WritePolicy::kBack,
+                     .max_ssd_writes = kMargin},
+                    Ssd());
+  loop_.RunUntilIdle();
+  for (uint32_t key = 0; key < kBlocks; ++key) {
+    node->Cache(key);
+    loop_.RunUntilIdle();
+  }
+  NodePoolStats stats = node->pool().Stats();
+  EXPECT_EQ(stats.overtaken_hbm + stats.overtaken_dram, 0u);
+  const auto evicted = static_cast<size_t>(stats.evictions_dram);
+  EXPECT_GT(evicted, 20u);
+  EXPECT_LE(node->ssd().size(), evicted + kMargin);
+  for (uint32_t key = 0; key < kBlocks; ++key) {
+    const bool in_memory = node->hbm().contains(Key(key)) || node->dram().contains(Key(key));
+    EXPECT_TRUE(in_memory || node->ssd().contains(Key(key))) << key;
+    if (key >= evicted + kMargin) {
+      EXPECT_FALSE(node->ssd().contains(Key(key))) << key << " was never in danger";
+    }
+  }
+  std::map<BlockOrigin, int> origins;
+  for (uint32_t key = kBlocks; key-- > 0;) {
+    PageReservation reservation = node->Reserve(1);
+    Results results = Acquire(*node, reservation, {Want(key)});
+    ASSERT_TRUE(results.at(0).ok()) << key << ": " << results[0].status();
+    ExpectContent(*results[0], key);
+    ++origins[results[0]->origin];
+  }
+  EXPECT_EQ(origins[BlockOrigin::kLocalHbm], kHbm);
+  EXPECT_GT(origins[BlockOrigin::kLocalSsd], 0);
+  EXPECT_GT(origins[BlockOrigin::kLocalDram], 0);
+  ExpectQuiet(*node);
+}
+
+TEST_F(NodePoolSsdTest, WritesBackFromTheArenaWhereThereIsNoDram) {
+  auto node =
+      Start("a", {.hbm_pages = 16, .write_policy = WritePolicy::kBack, .max_ssd_writes = 4}, Ssd());
+  loop_.RunUntilIdle();
+  for (uint32_t key = 0; key < 12; ++key) node->Cache(key);
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(node->ssd().empty());
+  for (uint32_t key = 12; key < 30; ++key) {
+    node->Cache(key);
+    loop_.RunUntilIdle();
+  }
+  EXPECT_EQ(node->ssd().size(), 14u + 4u);
+  ExpectQuiet(*node);
+}
+
 }  // namespace
 }  // namespace tarn::kvstore

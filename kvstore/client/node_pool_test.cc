@@ -448,5 +448,68 @@ TEST_F(NodePoolTest, RandomOperations) {
   }
 }
 
+// Write-back.
+
+class WriteBackTest : public NodePoolTest {
+ protected:
+  static constexpr int kPages = 32, kMargin = 4;  // max_copies, and a sixteenth of the pages
+  const NodePoolOptions options_{
+      .hbm_pages = kPages, .dram_pages = 64, .write_policy = WritePolicy::kBack};
+  // Whether blocks [first, end) can be had, from the arena or DRAM.
+  void ExpectAll(Node& node, uint32_t first, uint32_t end, BlockOrigin origin) {
+    for (uint32_t key = first; key < end; ++key) {
+      PageReservation reservation = node.Reserve(1);
+      Results results = Acquire(node, reservation, {Want(key)});
+      ASSERT_TRUE(results.at(0).ok()) << key << ": " << results[0].status();
+      EXPECT_EQ(results[0]->origin, origin) << key;
+      ExpectContent(*results[0], key);
+    }
+  }
+};
+
+TEST_F(WriteBackTest, WritesOnlyWhatIsAboutToGo) {
+  auto node = Start("a", options_);
+  for (uint32_t key = 0; key < kPages - kMargin; ++key) node->Cache(key);
+  loop_.RunUntilIdle();
+  EXPECT_TRUE(node->dram().empty()) << "there is room";
+  for (uint32_t key = kPages - kMargin; key < 48; ++key) {
+    node->Cache(key);
+    loop_.RunUntilIdle();
+  }
+  ASSERT_EQ(node->hbm().size(), size_t{kPages});
+  for (uint32_t key = 0; key < 48; ++key) {
+    EXPECT_EQ(node->hbm().contains(Key(key)), key >= 16) << key;
+    EXPECT_EQ(node->dram().contains(Key(key)), key < 16 + kMargin) << key;
+  }
+  EXPECT_EQ(node->pool().Stats().overtaken_hbm, 0u);
+  ExpectAll(*node, 0, 4, BlockOrigin::kLocalDram);
+  ExpectQuiet(*node);
+}
+
+TEST_F(WriteBackTest, WhatEvictionOvertakesIsCounted) {
+  auto node = Start("a", options_);
+  for (uint32_t key = 0; key < kPages; ++key) node->Cache(key);
+  loop_.RunUntilIdle();
+  ASSERT_EQ(node->dram().size(), size_t{kMargin});
+  for (uint32_t key = 100; key < 100 + kPages; ++key) node->Cache(key);  // no turn for copies
+  EXPECT_TRUE(node->hbm().contains(Key(100 + kPages - 1))) << "nobody waited";
+  loop_.RunUntilIdle();
+  EXPECT_EQ(node->pool().Stats().overtaken_hbm, uint64_t{kPages - kMargin});
+  ExpectAll(*node, 0, kMargin, BlockOrigin::kLocalDram);
+  ExpectQuiet(*node);
+}
+
+TEST_F(WriteBackTest, ABlockThatIsUsedAgainIsNotWritten) {
+  auto node = Start("a", options_);
+  for (uint32_t key = 0; key < 200; ++key) {
+    node->Cache(key);
+    loop_.RunUntilIdle();
+    ExpectAll(*node, 0, 1, BlockOrigin::kLocalHbm);
+  }
+  EXPECT_FALSE(node->dram().contains(Key(0)));
+  EXPECT_EQ(node->pool().Stats().overtaken_hbm, 0u);
+  ExpectQuiet(*node);
+}
+
 }  // namespace
 }  // namespace tarn::kvstore

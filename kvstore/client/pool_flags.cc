@@ -69,6 +69,11 @@ void AddPoolFlags(CommandLine& command_line, PoolFlags& flags) {
   command_line.AddBytes("--ssd-size", flags.ssd_size, "Disk space of --ssd, taken at start");
   command_line.AddBytes("--ssd-write-rate", flags.ssd_write_rate,
                         "Bytes a second written to --ssd at most; 0: no limit");
+  command_line.AddChoice("--write-policy", flags.write_policy,
+                         "When KV is copied to the tier below: \"through\", as soon as it is here; "
+                         "\"back\", when it is about to be evicted: fewer copies, but what was in "
+                         "memory only is lost with the process",
+                         {"through", "back"});
   command_line.Add(
       "--tenant-share", flags.tenants,
       "NAME=20% guarantees a tenant that much of each tier, NAME=20%..50% limits it as "
@@ -92,6 +97,7 @@ absl::StatusOr<PoolNodeOptions> PoolOptionsFrom(const PoolFlags& flags, const Se
   options.ssd_path = flags.ssd;
   options.ssd_bytes = flags.ssd.empty() ? 0 : flags.ssd_size;
   options.ssd_bytes_a_second = flags.ssd_write_rate;
+  if (flags.write_policy == "back") options.write_policy = WritePolicy::kBack;
   double guaranteed = 0;
   for (const std::string& text : flags.tenants) {
     ASSIGN_OR_RETURN(auto share, ParseTenantShare(text));

@@ -22,6 +22,7 @@ struct PoolFlags {
   std::string ssd;                       // --ssd: a folder of this node's own; empty: no SSD tier
   uint64_t ssd_size = 64ull << 30;       // --ssd-size
   uint64_t ssd_write_rate = 0;           // --ssd-write-rate: bytes a second; 0: no limit
+  std::string write_policy = "through";  // --write-policy
   std::vector<std::string> tenants;      // --tenant-share: "NAME=20%" or "NAME=20%..50%"
   std::string transports;                // --transport
   int data_port = 0;                     // --data-port

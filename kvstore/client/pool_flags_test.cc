@@ -37,5 +37,12 @@ TEST(PoolFlagsTest, GuaranteesFitIntoTheTier) {
   EXPECT_NE(Message(PoolOptionsFrom(flags, {}).status()).find("twice"), std::string::npos);
 }
 
+TEST(PoolFlagsTest, WritesThroughUnlessToldOtherwise) {
+  PoolFlags flags;
+  EXPECT_EQ(PoolOptionsFrom(flags, {})->write_policy, WritePolicy::kThrough);
+  flags.write_policy = "back";
+  EXPECT_EQ(PoolOptionsFrom(flags, {})->write_policy, WritePolicy::kBack);
+}
+
 }  // namespace
 }  // namespace tarn::kvstore

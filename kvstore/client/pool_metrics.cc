@@ -1,5 +1,7 @@
 #include "kvstore/client/pool_metrics.h"
 
+#include <utility>
+
 namespace tarn::kvstore {
 namespace {
 
@@ -8,10 +10,24 @@ const char* Name(Tier tier) {
   return tier == Tier::kDram ? "dram" : "ssd";
 }
 
+const char* NameOf(BlockOrigin origin, bool has_hbm) {
+  const char* const names[kBlockOrigins] = {has_hbm ? "hbm" : "dram", "dram", "ssd", "remote",
+                                            "remote_ssd"};
+  return names[static_cast<size_t>(origin)];
+}
+
+LookupMetrics::Options LookupOptions(const PoolMetricsOptions& options) {
+  LookupMetrics::Options lookups{.model = options.model, .block_bytes = options.block_bytes};
+  for (size_t i = 0; i < kBlockOrigins; ++i) {
+    lookups.origins[i] = NameOf(static_cast<BlockOrigin>(i), options.arena_tier == Tier::kHbm);
+  }
+  return lookups;
+}
+
 }  // namespace
 
-PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
-    : has_hbm_(arena_tier == Tier::kHbm),
+PoolMetrics::PoolMetrics(metrics::Registry* registry, const PoolMetricsOptions& options)
+    : has_hbm_(options.arena_tier == Tier::kHbm),
       pages_(registry->AddGaugeFamily("tarn_kv_pages", "Pages of each tier.", {{"tier"}})),
       blocks_(registry->AddGaugeFamily(
           "tarn_kv_blocks",
@@ -22,7 +38,9 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
                                        "Wanted blocks that were got, by where they came from.",
                                        {{"origin"}})),
       evictions_(registry->AddCounterFamily("tarn_kv_evictions_total",
-                                            "Blocks dropped for others, by tier.", {{"tier"}})),
+                                            "Blocks dropped: for others, or because their "
+                                            "tenant had more than it may.",
+                                            {{"tier", "reason"}})),
       lookups_(registry->AddCounter("tarn_kv_block_lookups_total",
                                     "Blocks that requests wanted: hits and misses.")),
       misses_(
@@ -42,13 +60,22 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
                                "Measured rate of pulls from other nodes, smoothed.")),
       lost_(registry->AddCounter("tarn_kv_lost_blocks_total",
                                  "Blocks that a tier turned out to hold no more, or damaged.")),
-      ssd_bytes_(registry->AddCounterFamily("tarn_kv_ssd_bytes_total",
-                                            "Payload read from and written to the SSD tier.",
-                                            {{"direction"}})),
+      overtaken_(registry->AddCounterFamily(
+          "tarn_kv_overtaken_blocks_total",
+          "Blocks that were evicted before write-back had copied them to the tier below.",
+          {{"tier"}})),
+      tier_bytes_(registry->AddCounterFamily("tarn_kv_tier_bytes_total",
+                                             "Bytes of blocks copied into a tier and out of it.",
+                                             {{"tier", "direction"}})),
+      tier_queued_(registry->AddGaugeFamily(
+          "tarn_kv_tier_queued", "Copies into a tier and out of it that wait or are under way.",
+          {{"tier", "direction"}})),
+      ssd_admissions_(registry->AddCounterFamily("tarn_kv_ssd_admissions_total",
+                                                 "Blocks that could have been written to the SSD, "
+                                                 "by what admission decided.",
+                                                 {{"decision"}})),
       ssd_errors_(registry->AddCounterFamily(
           "tarn_kv_ssd_errors_total", "Reads and writes that the device failed.", {{"direction"}})),
-      ssd_queued_(registry->AddGaugeFamily(
-          "tarn_kv_ssd_queued", "Reads and writes that wait or are under way.", {{"direction"}})),
       ssd_skipped_(registry->AddCounterFamily(
           "tarn_kv_ssd_unwritten_blocks_total",
           "Blocks in memory that were not written: refused by admission, or for want of time or "
@@ -70,19 +97,24 @@ PoolMetrics::PoolMetrics(metrics::Registry* registry, Tier arena_tier)
       reuse_age_(registry->AddHistogramFamily(
           "tarn_kv_reuse_age_seconds", "How long a block had not been used when it was used again.",
           {{"tier"}}, metrics::ExponentialBounds(0.25, 2, 18))),
-      tenant_lookups_(registry->AddCounterFamily("tarn_kv_tenant_block_lookups_total",
-                                                 "Blocks that a tenant's requests wanted.",
-                                                 {{"tenant"}})),
-      tenant_hits_(registry->AddCounterFamily("tarn_kv_tenant_block_hits_total",
-                                              "Of these, those that were got, by origin.",
-                                              {{"tenant", "origin"}, 500})),
+      fill_seconds_(registry->AddHistogramFamily(
+          "tarn_kv_fill_seconds",
+          "Time from when a block was wanted until it was in the arena, by where it came from.",
+          {{"origin"}}, metrics::ExponentialBounds(0.00005, 2, 20))),
+      tenants_(registry, LookupOptions(options)),
       peers_connected_(
           registry->AddGauge("tarn_kv_peers_connected", "Lives of nodes that can be read from.")),
       peer_failures_(registry->AddCounter("tarn_kv_peer_failures_total",
                                           "Handshakes and connects that failed or took too long.")),
       peer_skips_(registry->AddCounter(
           "tarn_kv_peer_skips_total",
-          "Sources that were not asked, for their node had just failed to connect.")) {}
+          "Sources that were not asked, for their node had just failed to connect.")) {
+  registry
+      ->AddGaugeFamily("tarn_kv_model_info", "1; whose blocks these are, for joins by instance.",
+                       {{"model"}})
+      .With({options.model})
+      .Set(1);
+}
 
 void PoolMetrics::Raise(metrics::Counter& counter, uint64_t total) {
   counter.Add(total - counter.Value());
@@ -98,24 +130,42 @@ void PoolMetrics::Update(const NodePoolStats& pool, const PeersStats& peers) {
 }
 
 void PoolMetrics::UpdatePages(const NodePoolStats& stats) {
-  const std::string arena = has_hbm_ ? "hbm" : "dram";
+  const std::string arena = Arena();
   pages_.With({arena}).Set(stats.hbm_pages);
   blocks_.With({arena, "free"}).Set(stats.hbm_free);
   blocks_.With({arena, "cached"}).Set(stats.hbm_cached);
   blocks_.With({arena, "held"}).Set(stats.hbm_held);
   blocks_.With({arena, "reserved"}).Set(stats.hbm_reserved);
-  Raise(evictions_.With({arena}), stats.evictions_hbm);
+  UpdateEvictions(Arena(), stats.evictions_hbm, stats.over_limit_hbm);
+  Raise(overtaken_.With({arena}), stats.overtaken_hbm);
   if (has_hbm_) {
     pages_.With({"dram"}).Set(stats.dram_pages);
     blocks_.With({"dram", "free"}).Set(stats.dram_free);
     blocks_.With({"dram", "cached"}).Set(stats.dram_cached);
-    Raise(evictions_.With({"dram"}), stats.evictions_dram);
+    UpdateEvictions("dram", stats.evictions_dram, stats.over_limit_dram);
+    Raise(overtaken_.With({"dram"}), stats.overtaken_dram);
+    UpdateTier("dram", stats.dram);
   }
   leaked_.Set(stats.leaked);
 }
 
+void PoolMetrics::UpdateEvictions(const char* tier, uint64_t all, uint64_t over_limit) {
+  Raise(evictions_.With({tier, "room"}), all - over_limit);
+  Raise(evictions_.With({tier, "tenant_limit"}), over_limit);
+}
+
+void PoolMetrics::UpdateTier(const char* tier, const BlockStoreStats& stats) {
+  Raise(tier_bytes_.With({tier, "read"}), stats.read_bytes);
+  Raise(tier_bytes_.With({tier, "write"}), stats.written_bytes);
+  tier_queued_.With({tier, "read"}).Set(stats.reads_queued);
+  tier_queued_.With({tier, "write"}).Set(stats.writes_queued);
+}
+
 void PoolMetrics::UpdateTransfers(const NodePoolStats& stats) {
-  Raise(hits_.With({has_hbm_ ? "hbm" : "dram"}), stats.hits_hbm);
+  // What leaves the arena is counted where it arrives.
+  Raise(tier_bytes_.With({Arena(), "write"}), stats.filled_bytes);
+  tier_queued_.With({Arena(), "write"}).Set(stats.fills);
+  Raise(hits_.With({Arena()}), stats.hits_hbm);
   if (has_hbm_) Raise(hits_.With({"dram"}), stats.hits_dram);
   Raise(hits_.With({"ssd"}), stats.hits_ssd);
   Raise(hits_.With({"remote"}), stats.hits_remote);
@@ -139,24 +189,31 @@ void PoolMetrics::OnReused(Tier tier, absl::Duration age) {
   reuse_age_.With({Name(tier)}).Observe(absl::ToDoubleSeconds(age));
 }
 
-void PoolMetrics::OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin) {
-  tenant_lookups_.With({tenant.value()}).Add();
-  if (!origin.has_value()) return;
-  const char* const names[] = {has_hbm_ ? "hbm" : "dram", "dram", "ssd", "remote", "remote_ssd"};
-  tenant_hits_.With({tenant.value(), names[static_cast<size_t>(*origin)]}).Add();
+void PoolMetrics::OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin,
+                           uint32_t tokens) {
+  tenants_.Count(tenant, origin, tokens);
+}
+
+void PoolMetrics::OnFilled(BlockOrigin origin, absl::Duration time) {
+  fill_seconds_.With({NameOf(origin, has_hbm_)}).Observe(absl::ToDoubleSeconds(time));
 }
 
 void PoolMetrics::UpdateSsd(const NodePoolStats& stats) {
   pages_.With({"ssd"}).Set(stats.ssd_pages);
   blocks_.With({"ssd", "free"}).Set(stats.ssd_free);
   blocks_.With({"ssd", "cached"}).Set(stats.ssd_cached);
-  Raise(evictions_.With({"ssd"}), stats.evictions_ssd);
-  Raise(ssd_bytes_.With({"read"}), stats.ssd.read_bytes);
-  Raise(ssd_bytes_.With({"write"}), stats.ssd.written_bytes);
+  UpdateEvictions("ssd", stats.evictions_ssd, stats.over_limit_ssd);
+  UpdateTier("ssd", stats.ssd);
+  const std::pair<WriteVerdict, const char*> decisions[] = {
+      {WriteVerdict::kWrite, "write"},
+      {WriteVerdict::kNotWorthIt, "not_worth"},
+      {WriteVerdict::kTooFast, "too_fast"}};
+  for (const auto& [verdict, name] : decisions) {
+    auto it = stats.ssd_verdicts.find(verdict);
+    Raise(ssd_admissions_.With({name}), it == stats.ssd_verdicts.end() ? 0 : it->second);
+  }
   Raise(ssd_errors_.With({"read"}), stats.ssd.read_errors);
   Raise(ssd_errors_.With({"write"}), stats.ssd.write_errors);
-  ssd_queued_.With({"read"}).Set(stats.ssd.reads_queued);
-  ssd_queued_.With({"write"}).Set(stats.ssd.writes_queued);
   Raise(ssd_skipped_.With({"refused"}), stats.ssd_refused);
   Raise(ssd_skipped_.With({"late"}), stats.ssd_unwritten);
   Raise(ssd_device_bytes_, stats.ssd.device_written_bytes);

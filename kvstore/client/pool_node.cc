@@ -161,7 +161,10 @@ absl::Status PoolNodeImpl::Build() {
     connect_loops.push_back(loop.get());
   }
   peers_ = std::make_unique<Peers>(&loop_, connect_loops, transport_.get());
-  metrics_ = std::make_unique<PoolMetrics>(registry_, options_.arena_tier);
+  metrics_ = std::make_unique<PoolMetrics>(
+      registry_, PoolMetricsOptions{.arena_tier = options_.arena_tier,
+                                    .model = options_.model.name(),
+                                    .block_bytes = layout->payload_bytes()});
   NodePoolOptions pool;
   pool.observer = metrics_.get();
   pool.eviction = [this](Tier, int pages) { return MakeEviction(options_, pages); };
@@ -172,6 +175,7 @@ absl::Status PoolNodeImpl::Build() {
   pool.hbm_pages = options_.hbm_pages;
   pool.dram_pages = static_cast<int>(options_.dram_bytes / layout->page_bytes());
   pool.arena_tier = options_.arena_tier;
+  pool.write_policy = options_.write_policy;
   ASSIGN_OR_RETURN(std::unique_ptr<PersistentBlockStore> ssd, OpenSsd(*layout));
   ASSIGN_OR_RETURN(pool_,
                    NodePool::Create(pool, &loop_, transport_.get(), peers_.get(), std::move(ssd)));

@@ -54,6 +54,7 @@ struct PoolNodeOptions {
     double limit = 1;
   };
   std::map<TenantId, TenantShare> tenant_shares;
+  WritePolicy write_policy = WritePolicy::kThrough;
   Tier arena_tier = Tier::kHbm;  // stores: kDram
   // How blocks move. Empty: one-sided reads where a pair of nodes has them, else TCP. "tcp": TCP
   // only. Else UCX's list of transports for the one-sided reads, as in UcxOptions.

@@ -2,6 +2,7 @@
 
 // Told of what happens in a NodePool, as it happens: for metrics that are more than counts.
 
+#include <cstdint>
 #include <optional>
 
 #include "absl/time/time.h"
@@ -19,8 +20,12 @@ class PoolObserver {
   virtual void OnCopied(Tier tier, bool write, absl::Duration time) = 0;
   // A block was used, so long after its last use or its coming.
   virtual void OnReused(Tier tier, absl::Duration age) = 0;
-  // A block that a request of the tenant wanted came from `origin`; nothing: from nowhere.
-  virtual void OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin) = 0;
+  // A block of so many tokens that a request of the tenant wanted came from `origin`; nothing: from
+  // nowhere.
+  virtual void OnLookup(const TenantId& tenant, std::optional<BlockOrigin> origin,
+                        uint32_t tokens) = 0;
+  // A block came into the arena, so long after it was wanted.
+  virtual void OnFilled(BlockOrigin origin, absl::Duration time) = 0;
 };
 
 }  // namespace tarn::kvstore

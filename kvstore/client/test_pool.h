@@ -121,9 +121,12 @@ class NodePoolTest : public testing::Test {
  protected:
   std::unique_ptr<Node> Start(const std::string& name, int hbm_pages, int dram_pages = 0,
                               std::unique_ptr<PersistentBlockStore> ssd = nullptr) {
-    return std::make_unique<Node>(name, &loop_, &fabric_, &cluster_,
-                                  NodePoolOptions{.hbm_pages = hbm_pages, .dram_pages = dram_pages},
-                                  std::move(ssd));
+    return Start(name, NodePoolOptions{.hbm_pages = hbm_pages, .dram_pages = dram_pages},
+                 std::move(ssd));
+  }
+  std::unique_ptr<Node> Start(const std::string& name, const NodePoolOptions& options,
+                              std::unique_ptr<PersistentBlockStore> ssd = nullptr) {
+    return std::make_unique<Node>(name, &loop_, &fabric_, &cluster_, options, std::move(ssd));
   }
   static WantedBlock Want(uint32_t key, std::vector<BlockSource> sources = {},
                           uint32_t tokens = 16) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// Copies blocks into a lower tier in the background, a few at a time: write-through.
+// Copies blocks into a lower tier in the background, a few at a time. When they are wanted there is
+// the policy's matter: as soon as they are here (write-through), or before they go (WriteBack).
 //
 // Copies give way: they hold their source's page while it can be held, and go on without where
 // requests need the promise; the store notices if the page was reused meanwhile. When there are

@@ -4,14 +4,15 @@
 
 namespace tarn::kvstore {
 
-bool PlacedAdmission::Admit(const AdmissionCandidate& candidate) const {
+AdmissionVerdict PlacedAdmission::Decide(const AdmissionCandidate& candidate) const {
   const int copies = CopiesFor(candidate.uses_a_second, replication_);
-  if (candidate.store_pages <= 0 || candidate.holders <= 0 || candidate.holders > copies) {
-    return false;
-  }
+  if (candidate.store_pages <= 0) return AdmissionVerdict::kNoRoom;
+  if (candidate.holders + candidate.leaving <= 0) return AdmissionVerdict::kGone;
+  if (candidate.holders > copies) return AdmissionVerdict::kEnough;
   const auto chosen = ChooseStores(candidate.key, candidate.stores, copies);
-  return std::any_of(chosen.begin(), chosen.end(),
-                     [&](size_t i) { return candidate.stores[i].node == self_; });
+  const bool here = std::any_of(chosen.begin(), chosen.end(),
+                                [&](size_t i) { return candidate.stores[i].node == self_; });
+  return here ? AdmissionVerdict::kTake : AdmissionVerdict::kNotPlace;
 }
 
 WriteVerdict WriteAdmission::Decide(const WriteCandidate& candidate, absl::Time now) {

@@ -18,7 +18,8 @@ namespace tarn::kvstore {
 // What is known of a block that some node has just announced.
 struct AdmissionCandidate {
   BlockKey key;
-  int holders = 0;       // nodes that have it, this store not counted
+  int holders = 0;       // nodes that have it, this store not counted, nor:
+  int leaving = 0;       // nodes that have it still, and are about to go
   int store_pages = 0;   // of this store
   int cached_pages = 0;  // in use by blocks it could drop
   // For PlacedAdmission:
@@ -26,20 +27,29 @@ struct AdmissionCandidate {
   double uses_a_second = 0;           // all over the cluster, where it is known (HotBlocks)
 };
 
+enum class AdmissionVerdict : uint8_t {
+  kTake,
+  kNoRoom,    // this store has no pages
+  kGone,      // nobody has it any more
+  kEnough,    // enough nodes have it
+  kNotPlace,  // it is for other stores
+};
+
 class AdmissionPolicy {
  public:
   virtual ~AdmissionPolicy() = default;
-  virtual bool Admit(const AdmissionCandidate& candidate) const = 0;
+  virtual AdmissionVerdict Decide(const AdmissionCandidate& candidate) const = 0;
 };
 
 // Takes what would be lost with one node. Each block has its place: the stores that ChooseStores
 // names, more of them the more it is used.
 class PlacedAdmission : public AdmissionPolicy {
  public:
-  // For the store `self`. Admits what has no more holders than it should have copies in stores.
+  // For the store `self`. Takes what has no more holders than it should have copies in stores; who
+  // is about to go can be read from, and holds nothing.
   PlacedAdmission(NodeId self, const ReplicationOptions& replication)
       : self_(std::move(self)), replication_(replication) {}
-  bool Admit(const AdmissionCandidate& candidate) const override;
+  AdmissionVerdict Decide(const AdmissionCandidate& candidate) const override;
 
  private:
   const NodeId self_;

@@ -7,14 +7,7 @@
 namespace tarn::kvstore {
 namespace {
 
-TEST(PlacedAdmissionTest, TakesWhatOneHoldsAndCanBePulledAndKept) {
-  const std::vector<StoreView> stores = {{NodeId("a"), 1}};
-  const PlacedAdmission policy(NodeId("a"), {});
-  EXPECT_TRUE(policy.Admit({.holders = 1, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 2, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 0, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 1, .store_pages = 0, .stores = stores}));
-}
+using Verdict = AdmissionVerdict;
 
 TEST(PlacedAdmissionTest, EachBlockHasOneStore) {
   const std::vector<StoreView> stores = {{NodeId("a"), 1}, {NodeId("b"), 1}, {NodeId("c"), 1}};
@@ -23,7 +16,7 @@ TEST(PlacedAdmissionTest, EachBlockHasOneStore) {
     candidate.key.bytes[3] = i;
     int takers = 0;
     for (const StoreView& store : stores) {
-      takers += PlacedAdmission(store.node, {}).Admit(candidate);
+      takers += PlacedAdmission(store.node, {}).Decide(candidate) == Verdict::kTake;
     }
     EXPECT_EQ(takers, 1);
   }
@@ -35,18 +28,31 @@ TEST(PlacedAdmissionTest, HotBlocksHaveSeveral) {
       .holders = 2, .store_pages = 4, .stores = stores, .uses_a_second = 100};
   const ReplicationOptions options{.uses_a_second_per_copy = 100, .max_copies = 2};
   int takers = 0;
-  for (const StoreView& store : stores) takers += PlacedAdmission(store.node, options).Admit(hot);
+  for (const StoreView& store : stores) {
+    takers += PlacedAdmission(store.node, options).Decide(hot) == Verdict::kTake;
+  }
   EXPECT_EQ(takers, 2);
 }
 
 TEST(PlacedAdmissionTest, TakesNothingThatIsHeldOftenEnoughOrCannotBePulled) {
   const std::vector<StoreView> stores = {{NodeId("a"), 1}};
   const PlacedAdmission policy(NodeId("a"), {});
-  EXPECT_TRUE(policy.Admit({.holders = 1, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 2, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 0, .store_pages = 4, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 1, .store_pages = 0, .stores = stores}));
-  EXPECT_FALSE(policy.Admit({.holders = 1, .store_pages = 4}));
+  EXPECT_EQ(policy.Decide({.holders = 1, .store_pages = 4, .stores = stores}), Verdict::kTake);
+  EXPECT_EQ(policy.Decide({.holders = 2, .store_pages = 4, .stores = stores}), Verdict::kEnough);
+  EXPECT_EQ(policy.Decide({.holders = 0, .store_pages = 4, .stores = stores}), Verdict::kGone);
+  EXPECT_EQ(policy.Decide({.holders = 1, .store_pages = 0, .stores = stores}), Verdict::kNoRoom);
+  EXPECT_EQ(policy.Decide({.holders = 1, .store_pages = 4}), Verdict::kNotPlace);
+}
+
+TEST(PlacedAdmissionTest, WhoLeavesHoldsNothing) {
+  const std::vector<StoreView> stores = {{NodeId("a"), 1}};
+  const PlacedAdmission policy(NodeId("a"), {});
+  AdmissionCandidate candidate{.leaving = 2, .store_pages = 4, .stores = stores};
+  EXPECT_EQ(policy.Decide(candidate), Verdict::kTake);
+  candidate.holders = 1;
+  EXPECT_EQ(policy.Decide(candidate), Verdict::kTake);
+  candidate.holders = 2;
+  EXPECT_EQ(policy.Decide(candidate), Verdict::kEnough);
 }
 
 constexpr absl::Time kNow = absl::UnixEpoch();

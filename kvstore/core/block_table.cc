@@ -88,6 +88,7 @@ void BlockTable::AddHold(int32_t page, absl::Time now, HoldFor purpose) {
   if (purpose == HoldFor::kUse) {
     policy_->Touch(page, now);
     pages_[page].last_use = now;
+    pages_[page].used = true;
   }
   if (pages_[page].holds++ > 0) return;
   ++held_;
@@ -107,7 +108,7 @@ void BlockTable::LetGo(int32_t index, absl::Time now) {
     return;
   }
   ++evictable_;
-  policy_->Rest(index, now);
+  if (std::exchange(page.used, false)) policy_->Rest(index, now);
   CountUnheldChild(index, +1);
   Reconsider(index);
 }
@@ -118,6 +119,7 @@ bool BlockTable::Publish(int32_t index, const BlockKey& key, const std::optional
   CHECK(page.state == State::kPrivate) << "page " << index << " is not private";
   if (!by_key_.try_emplace(key, index).second) return false;
   Cache(index, key, parent, traits, now);
+  page.used = true;
   return true;
 }
 

@@ -174,6 +174,19 @@ TEST(BlockTableTest, UpkeepIsNoUse) {
   EXPECT_EQ(Squeeze(table), Key(2));
 }
 
+TEST(BlockTableTest, UpkeepMakesNothingYounger) {
+  BlockTable table = Table(3);
+  for (uint32_t key : {1, 2, 3}) Cache(table, key);
+  ASSERT_TRUE(table.TryHold(table.Find(Key(1)), kNow, HoldFor::kUpkeep));
+  table.LetGo(table.Find(Key(1)), kNow);
+  EXPECT_EQ(Squeeze(table), Key(1));
+  ASSERT_TRUE(table.TryHold(table.Find(Key(2)), kNow, HoldFor::kUpkeep));
+  ASSERT_TRUE(table.TryHold(table.Find(Key(2)), kNow, HoldFor::kUse));
+  table.LetGo(table.Find(Key(2)), kNow);
+  table.LetGo(table.Find(Key(2)), kNow);
+  EXPECT_EQ(Squeeze(table), Key(3)) << "a use among the holds counts";
+}
+
 TEST(BlockTableTest, ForecastsVictims) {
   BlockTable table = Table(3);
   Cache(table, 1);

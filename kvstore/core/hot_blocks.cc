@@ -13,24 +13,28 @@ double HotBlocks::CountOf(double heat, absl::Time now) const {
 }
 
 void HotBlocks::Used(const BlockKey& key, absl::Time now) {
+  Entry entry;
   double count = 0;
   if (auto it = heat_.find(key); it != heat_.end()) {
-    count = CountOf(it->second, now);
-    coldest_.erase({it->second, key});
+    entry = it->second;
+    count = CountOf(entry.heat, now);
+    coldest_.erase({entry.heat, key});
   } else if (heat_.size() >= static_cast<size_t>(options_.blocks)) {
-    count = CountOf(coldest_.begin()->first, now);
+    entry.inherited = coldest_.begin()->first;
+    count = CountOf(entry.inherited, now);
     heat_.erase(coldest_.begin()->second);
     coldest_.erase(coldest_.begin());
   }
-  const double heat = HeatOf(count + 1, now);
-  heat_[key] = heat;
-  coldest_.insert({heat, key});
+  entry.heat = HeatOf(count + 1, now);
+  heat_[key] = entry;
+  coldest_.insert({entry.heat, key});
 }
 
 double HotBlocks::UsesPerSecond(const BlockKey& key, absl::Time now) const {
   auto it = heat_.find(key);
   if (it == heat_.end()) return 0;
-  return CountOf(it->second, now) / absl::ToDoubleSeconds(options_.memory);
+  const double count = CountOf(it->second.heat, now) - CountOf(it->second.inherited, now);
+  return count / absl::ToDoubleSeconds(options_.memory);
 }
 
 }  // namespace tarn::kvstore

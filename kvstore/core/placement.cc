@@ -2,28 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
+
+#include "kvstore/core/draw.h"
 
 namespace tarn::kvstore {
 namespace {
 
-uint64_t Mix(uint64_t word) {  // the finaliser of splitmix64 (Steele, Lea, Flood 2014)
-  word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9;
-  word = (word ^ (word >> 27)) * 0x94d049bb133111eb;
-  return word ^ (word >> 31);
-}
-
-// In (0, 1), from the name and the key. Hash tables' own hashes differ between processes.
+// In (0, 1).
 double Draw(const BlockKey& key, const NodeId& node) {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char byte : node.value()) {
-    hash = (hash ^ static_cast<uint8_t>(byte)) * 0x100000001b3;
-  }
-  uint64_t words[2];
-  std::memcpy(words, key.bytes.data(), sizeof(words));
-  hash = Mix(Mix(Mix(hash) ^ words[0]) ^ words[1]);
-  return (static_cast<double>(hash >> 11) + 0.5) * 0x1p-53;
+  const uint64_t draw = DrawOf(DrawOf(node.value()), key);
+  return (static_cast<double>(draw >> 11) + 0.5) * 0x1p-53;
 }
 
 }  // namespace

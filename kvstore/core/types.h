@@ -48,6 +48,7 @@ enum class BlockOrigin : uint8_t {
   kRemote,     // memory of another node
   kRemoteSsd,  // staged by it
 };
+inline constexpr size_t kBlockOrigins = 5;
 
 // One change of what a node holds.
 struct InventoryChange {

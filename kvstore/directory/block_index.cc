@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "kvstore/core/draw.h"
 #include "kvstore/directory/who.h"
 
 namespace tarn::kvstore {
@@ -67,7 +68,7 @@ BlockIndex::Number BlockIndex::NewLife(const IndexedNode& node) {
   }
   Number number = free_numbers_.back();
   free_numbers_.pop_back();
-  lives_[number] = {.info = node, .live = true};
+  lives_[number] = {.info = node, .draw = DrawOf(node.node.value()), .live = true};
   return number;
 }
 
@@ -259,20 +260,21 @@ BlockAddress BlockIndex::AddressOf(const Ref& ref, uint32_t at) const {
   return {who::RegionOf(who), spot.offset * kUnit, spot.epoch};
 }
 
-std::vector<BlockSource> BlockIndex::Sources(const BlockKey& key, const NodeId& except,
+std::vector<BlockSource> BlockIndex::Sources(const BlockKey& key, const NodeId& reader,
                                              size_t max) const {
   std::vector<BlockSource> sources;
   Ref ref = table_.Find(key);
   if (!ref) return sources;
   std::span<const uint32_t> all = WhoOf(ref);
-  Number excepted = NumberOf(except);
-  // (tier, rank of the node, index): small numbers, so that a hundred holders cost little.
+  const Number own = NumberOf(reader);
+  const uint64_t draw = DrawOf(DrawOf(reader.value()), key);
+  // (tier and draw, index): numbers, so that a hundred holders cost little.
   std::vector<std::pair<uint64_t, uint32_t>> order;
   for (uint32_t at = 0; at < all.size(); ++at) {
     Number number = who::NumberOf(all[at]);
-    if (number == excepted || !lives_[number].live) continue;
-    uint64_t tier = static_cast<uint64_t>(who::TierOf(all[at]));
-    order.emplace_back(tier << 32 | lives_[number].rank, at);
+    if (number == own || !lives_[number].live) continue;
+    const uint64_t tier = static_cast<uint64_t>(who::TierOf(all[at]));
+    order.emplace_back(tier << 62 | MixBits(draw ^ lives_[number].draw) >> 2, at);
   }
   max = std::min(max, order.size());
   std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(max), order.end());

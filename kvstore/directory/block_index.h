@@ -98,9 +98,10 @@ class BlockIndex {
   // A hole that was jumped over shows as a key without Sources, or as a failed pull.
   std::vector<NodeMatch> Match(std::span<const BlockKey> keys) const;
 
-  // Places where `key` is, HBM first, then by NodeId; those of `except` left out, and those after
-  // the first `max`.
-  std::vector<BlockSource> Sources(const BlockKey& key, const NodeId& except = NodeId(),
+  // Places where `key` is, but for those of `reader`, and for those after the first `max`. HBM
+  // first; within a tier nodes are in an order that each key and reader draws for itself, the same
+  // in every process: so readers who take the first of equals spread over them.
+  std::vector<BlockSource> Sources(const BlockKey& key, const NodeId& reader = NodeId(),
                                    size_t max = std::numeric_limits<size_t>::max()) const;
   // How many nodes have `key` in any tier, `except` not counted.
   int HoldersOf(const BlockKey& key, const NodeId& except = NodeId()) const;
@@ -121,6 +122,7 @@ class BlockIndex {
   class Matcher;
   struct Life {
     IndexedNode info;
+    uint64_t draw = 0;  // of its NodeId
     size_t places = 0;
     uint32_t rank = 0;  // of its NodeId among those of live ones
     bool live = false;

@@ -70,14 +70,47 @@ TEST(BlockIndexTest, SourcesAreOrderedAndCurrent) {
   index.Apply(NodeId("b"), Add(1, Tier::kHbm, 9));
   std::vector<BlockSource> sources = index.Sources(Key(1), NodeId("none"));
   ASSERT_EQ(sources.size(), 3u);
-  EXPECT_EQ(sources[0].node, NodeId("b"));
-  EXPECT_EQ(sources[0].address.epoch, 9u);
-  EXPECT_EQ(sources[1].node, NodeId("c"));
-  EXPECT_EQ(sources[2].node, NodeId("a"));
+  const size_t b = sources[0].node == NodeId("b") ? 0 : 1;
+  EXPECT_EQ(sources[b].node, NodeId("b"));
+  EXPECT_EQ(sources[b].address.epoch, 9u);
+  EXPECT_EQ(sources[1 - b].node, NodeId("c"));
+  EXPECT_EQ(sources[2].node, NodeId("a")) << "DRAM after HBM";
   EXPECT_EQ(index.Sources(Key(1), NodeId("b")).size(), 2u);
   ASSERT_EQ(index.Sources(Key(1), NodeId("b"), 1).size(), 1u);
   EXPECT_EQ(index.Sources(Key(1), NodeId("b"), 1)[0].node, NodeId("c"));
   EXPECT_EQ(index.HoldersOf(Key(1), NodeId("b")), 2);
+}
+
+// Ties would else all go to the node with the lowest name.
+TEST(BlockIndexTest, ReadersAndKeysSpreadOverEqualSources) {
+  constexpr int kHolders = 4, kReaders = 20, kKeys = 100;
+  BlockIndex index, same;
+  for (int i = 0; i < kHolders; ++i) {
+    const std::string name = "node-" + std::to_string(i);
+    const std::string other = "node-" + std::to_string(kHolders - 1 - i);
+    index.Join(Life(name, 1));
+    same.Join(Life(other, 1));
+    for (uint32_t key = 0; key < kKeys; ++key) {
+      index.Apply(NodeId(name), Add(key));
+      same.Apply(NodeId(other), Add(key));
+    }
+  }
+  std::map<NodeId, int> first, first_of_one_key, first_of_one_reader;
+  for (int i = 0; i < kReaders; ++i) {
+    const NodeId reader("reader-" + std::to_string(i));
+    for (uint32_t key = 0; key < kKeys; ++key) {
+      const NodeId node = index.Sources(Key(key), reader)[0].node;
+      ++first[node];
+      if (key == 0) ++first_of_one_key[node];
+      if (i == 0) ++first_of_one_reader[node];
+      EXPECT_EQ(index.Sources(Key(key), reader, 1)[0].node, node);
+      EXPECT_EQ(same.Sources(Key(key), reader)[0].node, node) << "whoever joined first";
+    }
+  }
+  ASSERT_EQ(first.size(), size_t{kHolders});
+  for (const auto& [node, times] : first) EXPECT_NEAR(times, kReaders * kKeys / kHolders, 100);
+  EXPECT_GE(first_of_one_key.size(), 3u);
+  EXPECT_EQ(first_of_one_reader.size(), size_t{kHolders});
 }
 
 TEST(BlockIndexTest, LivesDoNotMix) {
@@ -116,8 +149,8 @@ TEST(BlockIndexTest, AddressesAreKeptWhole) {
     index.Apply(NodeId("a"), {true, Key(1), Tier::kDram, address});
     index.Apply(NodeId("b"), {true, Key(1), Tier::kDram, addresses[1]});
     ASSERT_EQ(index.Sources(Key(1)).size(), 2u);
-    EXPECT_EQ(index.Sources(Key(1))[0].address, address) << address.epoch;
-    EXPECT_EQ(index.Sources(Key(1))[1].address, addresses[1]);
+    EXPECT_EQ(index.Sources(Key(1), NodeId("b"))[0].address, address) << address.epoch;
+    EXPECT_EQ(index.Sources(Key(1), NodeId("a"))[0].address, addresses[1]);
     if (bytes == 0) bytes = index.Stats().bytes;
   }
   EXPECT_GT(index.Stats().bytes, bytes) << "the side table counts";
@@ -194,6 +227,11 @@ class AgainstModel {
 
   void CheckSources(uint32_t key) {
     std::vector<BlockSource> sources = index_.Sources(Key(key));
+    ASSERT_TRUE(std::is_sorted(sources.begin(), sources.end(),
+                               [](const auto& a, const auto& b) { return a.tier < b.tier; }));
+    std::sort(sources.begin(), sources.end(), [](const auto& a, const auto& b) {
+      return std::pair(a.tier, a.node) < std::pair(b.tier, b.node);
+    });
     auto it = model_.lower_bound({key, Tier::kHbm, ""});
     std::set<std::string> holders;
     for (const BlockSource& source : sources) {
@@ -342,7 +380,7 @@ TEST(BlockIndexTest, OneBlockInThousandsOfPlaces) {
   EXPECT_EQ(index.block_count(), 1u);
   std::vector<BlockSource> sources = index.Sources(Key(1), NodeId(), 3);
   ASSERT_EQ(sources.size(), 3u);
-  EXPECT_EQ(sources[2].node, NodeId("node-10002"));
+  for (const BlockSource& source : sources) EXPECT_EQ(source.tier, Tier::kHbm);
   for (int i = 0; i < kNodes - 1; ++i) {
     index.Leave(NodeId("node-" + std::to_string(10'000 + i)), Incarnation(1));
   }

@@ -182,7 +182,9 @@ class Watcher {
       listener.on_left = [this](const NodeId& n, Incarnation) {
         events_.push_back("-" + n.value());
       };
-      listener.on_block = [this](const InventoryChange& change) { told_[change.key] = change; };
+      listener.on_block = [this](const NodeId&, const InventoryChange& change) {
+        told_[change.key] = change;
+      };
       subscriber_ =
           DirectorySubscriber::Start({.directories = std::move(directories)}, &loop_, listener);
     });

@@ -225,10 +225,7 @@ class Publisher : public InventoryPublisher {
   }
 
   void SendLoad() {
-    v1::NodeLoad load = load_();
-    for (auto& link : links_) {
-      if (link->open()) link->SendLoad(load);
-    }
+    TellLoad();
     load_timer_ = loop_->PostAfter(options_.load_interval, [this] { SendLoad(); });
   }
 

@@ -27,7 +27,7 @@ struct ClusterState {
   explicit ClusterState(const BlockIndexOptions& options) : index(options) {}
   BlockIndex index;
   std::map<NodeId, ClusterNode> nodes;
-  std::deque<InventoryChange> to_tell;
+  std::deque<std::pair<NodeId, InventoryChange>> to_tell;
 };
 
 bool SameLife(const ClusterNode& a, const ClusterNode& b) {
@@ -133,10 +133,12 @@ class Subscription : public DirectorySubscriber {
     Sweep();
     if (!listener_.on_block) return;
     if (live()) {
-      for (const InventoryChange& change : batch->adds) listener_.on_block(change);
+      for (const InventoryChange& change : batch->adds) listener_.on_block(node, change);
       return;
     }
-    for (InventoryChange& change : batch->adds) state.to_tell.push_back(std::move(change));
+    for (InventoryChange& change : batch->adds) {
+      state.to_tell.emplace_back(node, std::move(change));
+    }
     while (state.to_tell.size() > kMaxBlocksToTell) state.to_tell.pop_front();
   }
 
@@ -160,8 +162,8 @@ class Subscription : public DirectorySubscriber {
       if (!known && listener_.on_joined) listener_.on_joined(node);
       if (node.load_at != absl::InfinitePast() && listener_.on_load) listener_.on_load(node);
     }
-    for (const InventoryChange& change : std::exchange(current_->to_tell, {})) {
-      listener_.on_block(change);
+    for (const auto& [node, change] : std::exchange(current_->to_tell, {})) {
+      listener_.on_block(node, change);
     }
     Sweep();
   }

@@ -43,10 +43,10 @@ struct ClusterListener {
   std::function<void(const ClusterNode&)> on_joined;
   std::function<void(const NodeId&, Incarnation)> on_left;
   std::function<void(const ClusterNode&)> on_load;
-  // Some node has this block now, as far as index() knows. When a new state replaces another one:
+  // This node has this block now, as far as index() knows. When a new state replaces another one:
   // the last 65536 blocks that were told of while it came. Traits are there only where the node has
   // just told of the block: directories keep none.
-  std::function<void(const InventoryChange&)> on_block;
+  std::function<void(const NodeId&, const InventoryChange&)> on_block;
 };
 
 class DirectorySubscriber {

@@ -29,12 +29,21 @@ void DeferredStore::OnJoined(const ClusterNode& node) {
 
 void DeferredStore::StartStore() {
   first_node_.reset();
+  if (leaving_) return;
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Start(options_);
   if (store.ok()) {
     store_ = std::move(*store);
   } else {
     LOG(ERROR) << "the store of " << options_.node_id << " cannot start: " << store.status();
   }
+}
+
+void DeferredStore::Drain(absl::Duration limit) {
+  RunOnLoop(loop_, [&] {
+    leaving_ = true;
+    first_node_.reset();
+    if (store_ != nullptr) store_->Drain(limit);
+  });
 }
 
 DeferredStore::~DeferredStore() {

@@ -19,6 +19,9 @@ class DeferredStore {
   explicit DeferredStore(PoolNodeOptions options);
   ~DeferredStore();
 
+  // Store::Drain, if there is one; no new one starts. Blocks.
+  void Drain(absl::Duration limit);
+
  private:
   void OnJoined(const ClusterNode& node);
   void StartStore();
@@ -28,6 +31,7 @@ class DeferredStore {
   // On loop_.
   std::unique_ptr<DirectorySubscriber> first_node_;
   bool model_found_ = false;
+  bool leaving_ = false;
   std::unique_ptr<Store> store_;
 };
 

@@ -33,6 +33,8 @@ struct Config {
   bool store = true;
   uint64_t index_bytes = uint64_t{1} << 30;
   HostPort store_listen{"127.0.0.1", 0};
+  // Less than the 30 s that Kubernetes gives.
+  absl::Duration drain_timeout = absl::Seconds(20);
 };
 
 void Bind(CommandLine& cli, Config& config) {
@@ -46,6 +48,9 @@ void Bind(CommandLine& cli, Config& config) {
                "Memory for the index of who holds which block, 32 to 44 bytes a block; what is "
                "beyond is not listed");
   cli.Add("--store-listen", config.store_listen, "Address of the store's handshake service");
+  cli.Add("--drain-timeout", config.drain_timeout,
+          "How long it stays at most, when it is told to end, until other stores have taken over "
+          "what only it has; a second signal ends it at once");
 }
 
 // The directory, its server, and the store once there is a model to store blocks of.
@@ -53,7 +58,8 @@ class KvStoreProcess {
  public:
   explicit KvStoreProcess(const Config& config) : config_(config) {}
   absl::Status Start();
-  // Says first that it drains: its store says goodbye, its subscribers go to another directory.
+  // Hands over what the store has; the directory goes on meanwhile. Blocks.
+  void Drain();
   ~KvStoreProcess();
 
  private:
@@ -81,6 +87,7 @@ class KvStoreProcess {
   std::unique_ptr<HttpServer> http_;
   std::string own_directory_;
   std::unique_ptr<DeferredStore> store_;
+  std::atomic<bool> draining_ = false;
 };
 
 absl::Status KvStoreProcess::Start() {
@@ -156,6 +163,11 @@ absl::Status KvStoreProcess::AwaitModel() {
   return absl::OkStatus();
 }
 
+void KvStoreProcess::Drain() {
+  draining_ = true;
+  if (store_ != nullptr) store_->Drain(config_.drain_timeout);
+}
+
 KvStoreProcess::~KvStoreProcess() {
   draining_ = true;
   if (rpc_ != nullptr) rpc_->SetServing(false);
@@ -187,6 +199,7 @@ int Main(int argc, char** argv) {
   }
   signal.Wait();
   LOG(INFO) << "shutting down";
+  process->Drain();
   return 0;
 }
 

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -105,6 +106,10 @@ class PersistentBlockStore : public BlockStore {
   // says so in the log: the store is empty then, or has what was told of so far, and `done` OK.
   // UNAVAILABLE: the device cannot be used at all. CANCELLED: the store was destroyed.
   virtual void Recover(OnRecovered recovered, Done done) = 0;
+
+  // Memory that pages of calls lie in. A device that hangs may touch it after the store has gone:
+  // it is kept as long.
+  virtual void Retain(std::shared_ptr<const void> memory) = 0;
 };
 
 }  // namespace tarn::kvstore

@@ -196,6 +196,50 @@ class PoolScenariosTest(unittest.TestCase):
             cluster.assert_clean()
 
 
+    def flood(self, *share):
+        """How many tokens of Alice's prompts are found after Bob has used memory up many times, and how many
+        blocks of hers that came from the prefill node itself."""
+        mine = [dict(r, tenant="alice") for r in self.requests[:2]]
+        blocks = 2 * PROMPT_BLOCKS
+        flags = ["--kv-memory", self.pages(blocks), "--dram", self.pages(2 * blocks + 4), *share]
+        # The decode node forgets both of them: it would answer for the prefill node's tiers.
+        decode = ["--kv-memory", self.pages(blocks), "--dram", "0"]
+        with Cluster(self.model, prefill_flags=flags, decode_flags=decode,
+                     store_flags=["--store=false"]) as cluster:
+            prefill = cluster.processes["prefill-0"]
+            self.generate(cluster, "alice cold", requests=mine)
+            cluster.wait_until(
+                "all her blocks in DRAM",
+                lambda: prefill.metrics()['tarn_kv_blocks{tier="dram",state="cached"}'] >= blocks)
+            for i in range(0, len(self.flood_requests), 10):
+                his = [dict(r, tenant="bob") for r in self.flood_requests[i:i + 10]]
+                for got, want in zip(cluster.generate(his), self.flood_expected[i:i + 10]):
+                    self.assertEqual(got.get("token_ids"), want["token_ids"], "bob: %s" % got)
+            before = self.own_hits(prefill, "alice")
+            answers = self.generate(cluster, "alice after the flood", requests=mine)
+            cluster.assert_clean()
+            return (sum(a["cached_tokens"] for a in answers), self.own_hits(prefill, "alice") - before)
+
+    @staticmethod
+    def own_hits(process, tenant):
+        return sum(value for key, value in process.metrics().items()
+                   if key.startswith("tarn_kv_tenant_hit_blocks_total") and
+                   'tenant="%s"' % tenant in key and 'origin="remote' not in key)
+
+    def test_tenant_flood(self):
+        # Bob's blocks are more than five times what the prefill node's memory holds.
+        self.flood_requests = make_prompts(36, seed=3)
+        self.flood_expected = reference(self.model, self.flood_requests)
+        tokens, blocks = self.flood("--tenant-share", "alice=50%")
+        print("her share: %d tokens hit, %d blocks at the prefill node" % (tokens, blocks))
+        self.assertGreaterEqual(tokens, 2 * PROMPT_BLOCKS * BLOCK)
+        self.assertGreaterEqual(blocks, 2 * PROMPT_BLOCKS)
+        # With no share at all both would have half. Where it is his, she is left with the rest.
+        tokens, blocks = self.flood("--tenant-share", "bob=90%")
+        print("his share: %d tokens hit, %d blocks at the prefill node" % (tokens, blocks))
+        self.assertLess(blocks, PROMPT_BLOCKS)
+
+
 def slab_of(pid, size):
     """Where the process maps shared memory of about this size (its DRAM tier)."""
     best = None

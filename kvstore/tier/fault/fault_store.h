@@ -99,6 +99,7 @@ class FaultPersistentBlockStore : public PersistentBlockStore {
   void Erase(int32_t slot) override { faults_.Erase(slot); }
   BlockStoreStats Stats() const override { return faults_.Stats(); }
   void Recover(OnRecovered recovered, Done done) override;
+  void Retain(std::shared_ptr<const void> memory) override { base_->Retain(std::move(memory)); }
 
  private:
   PersistentBlockStore* const base_;  // owned by faults_

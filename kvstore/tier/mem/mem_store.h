@@ -47,6 +47,7 @@ class MemStore : public QueuedStore<PersistentBlockStore> {
 
   BlockStoreStats Stats() const override;
   void Recover(OnRecovered recovered, Done done) override;
+  void Retain(std::shared_ptr<const void>) override {}  // nothing moves after its end
 
   // While held back, no op begins.
   void SetHeldBack(bool held_back);

@@ -2,6 +2,7 @@
 
 // A FileIo whose ops wait or fail as a test says. For tests.
 
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -57,6 +58,51 @@ class FaultControl {
   bool held_back_ ABSL_GUARDED_BY(mutex_) = false;
   Plan plan_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<FileIo*, FileOp>> held_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A disk that hangs: its ops begin, and end with EIO when the test says so.
+class HungDisk {
+ public:
+  void Begin(FileOp op) {
+    if (!op.begin()) return;
+    MutexLock lock(mutex_);
+    begun_.push_back(std::move(op));
+  }
+  // Blocks until the test says so, as the end of a ring does.
+  void AwaitEnd() {
+    std::vector<FileOp> begun;
+    {
+      MutexLock lock(mutex_);
+      while (!released_) changed_.wait(mutex_);
+      begun.swap(begun_);
+    }
+    for (FileOp& op : begun) op.done(EIO);
+  }
+  void Release() {
+    MutexLock lock(mutex_);
+    released_ = true;
+    changed_.notify_all();
+  }
+  size_t begun() {
+    MutexLock lock(mutex_);
+    return begun_.size();
+  }
+
+ private:
+  Mutex mutex_;
+  ConditionVariable changed_;
+  bool released_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<FileOp> begun_ ABSL_GUARDED_BY(mutex_);
+};
+
+class HungIo : public FileIo {
+ public:
+  explicit HungIo(std::shared_ptr<HungDisk> disk) : disk_(std::move(disk)) {}
+  ~HungIo() override { disk_->AwaitEnd(); }
+  void Submit(FileOp op) override { disk_->Begin(std::move(op)); }
+
+ private:
+  const std::shared_ptr<HungDisk> disk_;
 };
 
 class FaultIo : public FileIo {

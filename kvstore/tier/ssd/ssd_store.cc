@@ -6,9 +6,12 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <future>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
 #include "kvstore/tier/ssd/file_io.h"
@@ -59,10 +62,31 @@ absl::Status WriteError(int error, int32_t slot) {
 
 }  // namespace
 
+// The loop, for threads that may outlive it. Thread-safe.
+class LoopGate {
+ public:
+  explicit LoopGate(EventLoop* loop) : loop_(loop) {}
+  void Close() {
+    MutexLock lock(mutex_);
+    loop_ = nullptr;
+  }
+  // Runs `use` with the loop, which stays meanwhile; not if the gate is closed.
+  template <typename Use>
+  void With(const Use& use) {
+    MutexLock lock(mutex_);
+    if (loop_ != nullptr) use(loop_);
+  }
+
+ private:
+  Mutex mutex_;
+  EventLoop* loop_ ABSL_GUARDED_BY(mutex_);
+};
+
 // Moves pages between file and memory, on threads of the FileIo.
 class SsdStore::Device : public SlotDevice {
  public:
-  explicit Device(const BlockLayout& layout, EventLoop* loop) : layout_(layout), loop_(loop) {}
+  explicit Device(const BlockLayout& layout, EventLoop* loop)
+      : layout_(layout), gate_(std::make_shared<LoopGate>(loop)) {}
 
   void Attach(const std::shared_ptr<SlotQueue>& queue) { queue_ = queue; }
 
@@ -83,11 +107,28 @@ class SsdStore::Device : public SlotDevice {
     return absl::StrCat(name, file_->direct() ? ", direct" : ", through the page cache");
   }
 
-  // Ends what the disk is doing, then writes the index.
-  void Close() {
-    io_.reset();
-    writer_.reset();
+  void Retain(std::shared_ptr<const void> memory) { retained_.push_back(std::move(memory)); }
+
+  // Ends what the disk is doing, then writes the index, on a thread that has the device for itself
+  // from now on. False: that takes longer than `limit`, and goes on without the loop.
+  static bool Close(const std::shared_ptr<Device>& device, absl::Duration limit) {
+    auto closed = std::make_shared<std::promise<void>>();
+    std::future<void> future = closed->get_future();
+    std::thread closing([device, closed] {
+      device->io_.reset();
+      device->writer_.reset();
+      closed->set_value();
+    });
+    if (future.wait_for(absl::ToChronoNanoseconds(limit)) == std::future_status::ready) {
+      closing.join();
+      return true;
+    }
+    closing.detach();
+    device->gate_->Close();
+    return false;
   }
+
+  const std::shared_ptr<LoopGate>& gate() const { return gate_; }
 
   void Start(std::shared_ptr<SlotOp> op) override {
     op->kind == SlotOp::Kind::kRead ? Read(op) : Write(op);
@@ -128,7 +169,11 @@ class SsdStore::Device : public SlotDevice {
                  .bytes = op->page,
                  .begin = [op] { return op->Claim(); },
                  .done = [this, op, queue = queue_.lock()](
-                             int error) { queue->PostFinish(op, EndRead(*op, error)); }});
+                             int error) { PostFinish(*queue, op, EndRead(*op, error)); }});
+  }
+
+  void PostFinish(SlotQueue& queue, const std::shared_ptr<SlotOp>& op, const absl::Status& status) {
+    gate_->With([&](EventLoop*) { queue.PostFinish(op, status); });
   }
 
   absl::Status EndRead(const SlotOp& op, int error) {
@@ -141,7 +186,7 @@ class SsdStore::Device : public SlotDevice {
     absl::Status status = error == ENODATA ? absl::DataLossError("the slot file ends before it")
                                            : VerifyStored(layout_, op.identity, op.page);
     if (status.ok()) {
-      writer_->Touch(op.slot, loop_->Now());
+      gate_->With([&](EventLoop* loop) { writer_->Touch(op.slot, loop->Now()); });
       return status;
     }
     status = Annotate(status, absl::StrCat("slot ", op.slot));
@@ -158,7 +203,7 @@ class SsdStore::Device : public SlotDevice {
          .bytes = op->page,
          .begin = [op] { return op->Claim(); },
          .done = [this, op, checksum, queue = queue_.lock()](
-                     int error) { queue->PostFinish(op, EndWrite(*op, checksum, error)); }});
+                     int error) { PostFinish(*queue, op, EndWrite(*op, checksum, error)); }});
   }
 
   absl::Status EndWrite(const SlotOp& op, uint64_t checksum, int error) {
@@ -183,8 +228,9 @@ class SsdStore::Device : public SlotDevice {
   }
 
   const BlockLayout layout_;
-  EventLoop* const loop_;
+  const std::shared_ptr<LoopGate> gate_;
   std::weak_ptr<SlotQueue> queue_;
+  std::vector<std::shared_ptr<const void>> retained_;
   std::atomic<uint64_t> written_bytes_ = 0;
   std::unique_ptr<SlotFile> file_;
   std::unique_ptr<IndexWriter> writer_;
@@ -203,20 +249,25 @@ absl::StatusOr<std::unique_ptr<SsdStore>> SsdStore::Open(const SsdStoreOptions& 
                                device.get());
   device->Attach(queue);
   return std::unique_ptr<SsdStore>(
-      new SsdStore(loop, std::move(device), std::move(queue), io_name));
+      new SsdStore(std::move(device), std::move(queue), options, io_name));
 }
 
-SsdStore::SsdStore(EventLoop* loop, std::shared_ptr<Device> device,
-                   std::shared_ptr<SlotQueue> queue, std::string io_name)
+SsdStore::SsdStore(std::shared_ptr<Device> device, std::shared_ptr<SlotQueue> queue,
+                   const SsdStoreOptions& options, std::string io_name)
     : QueuedStore(std::move(queue)),
-      loop_(loop),
       device_(std::move(device)),
+      directory_(options.directory),
+      close_timeout_(options.close_timeout),
       io_name_(std::move(io_name)) {}
 
 SsdStore::~SsdStore() {
   queue_->Close();
-  device_->Close();
+  if (Device::Close(device_, close_timeout_)) return;
+  LOG(ERROR) << "SSD tier: the disk of " << directory_ << " has not ended its reads and writes in "
+             << close_timeout_ << ": they are left behind, with their memory";
 }
+
+void SsdStore::Retain(std::shared_ptr<const void> memory) { device_->Retain(std::move(memory)); }
 
 BlockStoreStats SsdStore::Stats() const {
   BlockStoreStats stats = queue_->stats();
@@ -229,10 +280,10 @@ BlockStoreStats SsdStore::Stats() const {
 }
 
 void SsdStore::Recover(OnRecovered recovered, Done done) {
-  auto tell = [loop = loop_, queue = queue_, device = std::weak_ptr<Device>(device_),
+  auto tell = [gate = device_->gate(), queue = queue_, device = std::weak_ptr<Device>(device_),
                recovered = std::move(recovered)](std::vector<IndexWriter::Recovered> batch,
                                                  double percent) {
-    loop->Post([queue, device, recovered, batch = std::move(batch), percent]() mutable {
+    auto told = [queue, device, recovered, batch = std::move(batch), percent]() mutable {
       if (queue->closed()) return;
       device.lock()->writer().Taken();
       std::vector<Recovered> blocks;
@@ -243,14 +294,17 @@ void SsdStore::Recover(OnRecovered recovered, Done done) {
         blocks.push_back({block.slot, std::move(record)});
       }
       recovered(std::move(blocks), percent);
-    });
+    };
+    gate->With([&](EventLoop* loop) { loop->Post(std::move(told)); });
   };
-  device_->writer().Recover(
-      std::move(tell), [loop = loop_, queue = queue_, done = std::move(done)](absl::Status status) {
-        loop->Post([queue, done, status = std::move(status)] {
-          done(queue->closed() ? absl::CancelledError("the store is closed") : status);
-        });
+  device_->writer().Recover(std::move(tell), [gate = device_->gate(), queue = queue_,
+                                              done = std::move(done)](const absl::Status& status) {
+    gate->With([&](EventLoop* loop) {
+      loop->Post([queue, done, status] {
+        done(queue->closed() ? absl::CancelledError("the store is closed") : status);
       });
+    });
+  });
 }
 
 }  // namespace tarn::kvstore

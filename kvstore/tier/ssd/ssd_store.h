@@ -9,7 +9,9 @@
 // kill, a torn write, a flipped bit or a power cut cost the blocks that they hit. A page reaches
 // the disk before its record reaches the index. Reads are verified on the I/O thread.
 //
-// Loop-only. The destructor blocks until the disk has ended what is under way (milliseconds).
+// Loop-only. The destructor blocks until the disk has ended what is under way (milliseconds), but
+// no longer than `close_timeout`: a disk that hangs then keeps its thread, its file and the memory
+// that was retained, for the kernel may still write there, and calls under way are never done.
 
 #include <cstddef>
 #include <cstdint>
@@ -48,6 +50,7 @@ struct SsdStoreOptions {
   int max_writes = 256;
   int read_depth = 64;  // under way in the system
   int write_depth = 16;
+  absl::Duration close_timeout = absl::Seconds(5);
   Io io = Io::kAuto;
   // Memory that most pages lie in: spares the kernel their mapping, where RLIMIT_MEMLOCK allows.
   std::vector<std::span<std::byte>> memory;
@@ -69,6 +72,7 @@ class SsdStore : public QueuedStore<PersistentBlockStore> {
 
   BlockStoreStats Stats() const override;
   void Recover(OnRecovered recovered, Done done) override;
+  void Retain(std::shared_ptr<const void> memory) override;
 
   // "io_uring, direct": how the file is read and written.
   const std::string& io_name() const { return io_name_; }
@@ -76,11 +80,12 @@ class SsdStore : public QueuedStore<PersistentBlockStore> {
  private:
   class Device;
 
-  SsdStore(EventLoop* loop, std::shared_ptr<Device> device, std::shared_ptr<SlotQueue> queue,
-           std::string io_name);
+  SsdStore(std::shared_ptr<Device> device, std::shared_ptr<SlotQueue> queue,
+           const SsdStoreOptions& options, std::string io_name);
 
-  EventLoop* const loop_;
   const std::shared_ptr<Device> device_;
+  const std::string directory_;
+  const absl::Duration close_timeout_;
   const std::string io_name_;
 };
 

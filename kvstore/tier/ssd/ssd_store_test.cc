@@ -6,9 +6,12 @@
 #include <rocksdb/file_system.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 
+#include "common/runtime/post_and_wait.h"
 #include "kvstore/tier/conformance.h"
 #include "kvstore/tier/persistent_conformance.h"
 #include "kvstore/tier/ssd/ssd_harness.h"
@@ -335,6 +338,44 @@ TEST_F(SsdStoreTest, ManyWritesCostLittleMoreThanTheirPages) {
   const BlockStoreStats stats = Stats();
   EXPECT_EQ(stats.writes, 32u);
   EXPECT_GE(stats.device_written_bytes, stats.written_bytes);
+}
+
+// Not with the harness' loop: the store's loop goes before the disk answers.
+TEST(SsdStoreHangTest, TheEndDoesNotWaitForADiskThatHangs) {
+  constexpr auto kLimit = std::chrono::seconds(60);
+  const ScratchDirectory directory;
+  auto loop = std::make_unique<RealEventLoop>("hung");
+  auto disk = std::make_shared<HungDisk>();
+  std::promise<void> freed;
+  std::atomic<bool> is_freed = false;
+  std::shared_ptr<PlainPages> pages(new PlainPages, [&](PlainPages* gone) {
+    delete gone;
+    is_freed = true;
+    freed.set_value();
+  });
+  const BlockLayout& layout = BlockStoreHarness::layout();
+  SsdStoreOptions options{.directory = directory.path(),
+                          .capacity_bytes = layout.page_bytes() * 8,
+                          .layout = layout,
+                          .close_timeout = absl::Milliseconds(50)};
+  options.wrap_io = [&](const std::unique_ptr<FileIo>&) { return std::make_unique<HungIo>(disk); };
+  auto store = SsdStore::Open(options, loop.get());
+  ASSERT_TRUE(store.ok()) << store.status();
+  (*store)->Retain(pages);
+  const std::span<std::byte> page = pages->bytes().first(layout.page_bytes());
+  SealTestBlock(layout, 1, page, 1, 16);
+  std::atomic<bool> done = false;
+  RunOnLoop(*loop, [&] {
+    (*store)->Write(3, TestRecord(1), page, [&](const absl::Status&) { done = true; });
+  });
+  EXPECT_EQ(disk->begun(), 1u);
+  pages.reset();
+  RunOnLoop(*loop, [&] { store->reset(); });  // returns, though the disk has not answered
+  EXPECT_FALSE(is_freed) << "the kernel could still read and write there";
+  loop.reset();
+  disk->Release();
+  ASSERT_EQ(freed.get_future().wait_for(kLimit), std::future_status::ready) << "now it has";
+  EXPECT_FALSE(done) << "its loop has gone";
 }
 
 }  // namespace
