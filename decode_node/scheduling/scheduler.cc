@@ -110,8 +110,41 @@ void Scheduler::OnStepDone(absl::Duration elapsed) {
     if (it != sequences_.end()) Advance(it->second, item.tokens);
   }
   step_.clear();
-  const double us = absl::ToDoubleMicroseconds(elapsed);
-  step_us_ = step_us_ == 0 ? us : step_us_ + kSmoothing * (us - step_us_);
+  step_us_ = StepUsAfter({&elapsed, 1});
+}
+
+double Scheduler::StepUsAfter(std::span<const absl::Duration> elapsed) const {
+  double smoothed = step_us_;
+  for (const absl::Duration& step : elapsed) {
+    const double us = absl::ToDoubleMicroseconds(step);
+    smoothed = smoothed == 0 ? us : smoothed + kSmoothing * (us - smoothed);
+  }
+  return smoothed;
+}
+
+int Scheduler::AlikeSteps() const {
+  if (running_ == 0) return 0;
+  int steps = INT32_MAX;
+  for (const auto& [id, sequence] : sequences_) {
+    if (!sequence.running) continue;
+    if (sequence.missing_tokens != 1) return 0;
+    steps = std::min(steps, sequence.limits.max_new_tokens - sequence.generated - 1);
+  }
+  return steps;
+}
+
+void Scheduler::SkipSteps(std::span<const absl::Duration> elapsed) {
+  CHECK(step_.empty()) << "a step is under way";
+  const int steps = static_cast<int>(elapsed.size());
+  for (auto& [id, sequence] : sequences_) {
+    if (!sequence.running) continue;
+    CHECK_EQ(sequence.missing_tokens, 1);
+    sequence.generated += steps;
+    CHECK_LT(sequence.generated, sequence.limits.max_new_tokens);
+    TokenRange& next = sequence.missing.front();
+    next = {next.begin + steps, next.end + steps};
+  }
+  step_us_ = StepUsAfter(elapsed);
 }
 
 void Scheduler::OnStepFailed() { step_.clear(); }

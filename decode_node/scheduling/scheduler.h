@@ -17,6 +17,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -83,6 +84,15 @@ class Scheduler {
   void OnStepDone(absl::Duration elapsed);
   // The planned step failed. Its sequences stay where they were, for the caller to remove.
   void OnStepFailed();
+
+  // For simulators, which know how long steps take: how many steps from here on are alike, one token
+  // for each running sequence and the last one for none, if nobody joins or leaves.
+  int AlikeSteps() const;
+  // Does what so many rounds of PlanStep, OnStepDone and OnSampled would, with tokens that end
+  // nothing. At most AlikeSteps(); no step is under way.
+  void SkipSteps(std::span<const absl::Duration> elapsed);
+  // load().step_us after so many more steps.
+  double StepUsAfter(std::span<const absl::Duration> elapsed) const;
 
   // A token was drawn for a running sequence. A reason: it was the last, and the sequence is
   // forgotten.
