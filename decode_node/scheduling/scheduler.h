@@ -85,8 +85,8 @@ class Scheduler {
   // The planned step failed. Its sequences stay where they were, for the caller to remove.
   void OnStepFailed();
 
-  // For simulators, which know how long steps take: how many steps from here on are alike, one token
-  // for each running sequence and the last one for none, if nobody joins or leaves.
+  // For simulators, which know how long steps take: how many steps from here on are alike, one
+  // token for each running sequence and the last one for none, if nobody joins or leaves.
   int AlikeSteps() const;
   // Does what so many rounds of PlanStep, OnStepDone and OnSampled would, with tokens that end
   // nothing. At most AlikeSteps(); no step is under way.

@@ -76,7 +76,8 @@ struct ClusterConfig {
   double hbm_bytes_for_kv = -1;  // negative: what the weights leave
 
   absl::Duration report_interval = absl::Milliseconds(250);  // of nodes' loads to the router
-  absl::Duration call_latency = absl::Milliseconds(1);  // ingress, decision and calls; on every TTFT
+  absl::Duration call_latency =
+      absl::Milliseconds(1);  // ingress, decision and calls; on every TTFT
 
   // Runs of equal decode steps are worked out at once; the outcome is the same without.
   bool skip_steps = true;

@@ -39,13 +39,11 @@ class NodeCache {
 
   // Promises HBM pages; false if they are not there now.
   bool Reserve(int pages, PageHold* hold);
-  // Draws a page for each key: the cached one, which is used from here on, or a fresh one. Gives the
-  // number of leading keys that were cached.
+  // Draws a page for each key: the cached one, which is used from here on, or a fresh one. Gives
+  // the number of leading keys that were cached.
   int Take(std::span<const BlockKey> keys, absl::Time now, PageHold* hold);
   // Whether the page of block `block` was cached already.
-  bool Cached(const PageHold& hold, int block) const {
-    return hbm_.cached(hold.pages[block]);
-  }
+  bool Cached(const PageHold& hold, int block) const { return hbm_.cached(hold.pages[block]); }
   // Makes block `block` of the sequence findable, here and in the tiers below.
   void Publish(std::span<const BlockKey> keys, int block, uint32_t new_blocks, absl::Time now,
                const PageHold& hold);
