@@ -389,6 +389,7 @@ void Simulation::OnTransfer(const Transfer& transfer) {
       for (int block = transfer.first; block < transfer.end; ++block) {
         transfer.store->Adopt(transfer.request->keys, block, transfer.request->new_blocks, Now());
       }
+      transfer.store->Announce();
       return;
   }
 }

@@ -85,6 +85,7 @@ void Node::Join(Request* request) {
       cache_.Publish(request->keys, static_cast<int>(i), request->new_blocks, now,
                      request->decode_pages);
     }
+    cache_.Announce();
   }
   CutRun();
   scheduler_.Join(request->sequence, {{request->input(), request->input() + 1}});

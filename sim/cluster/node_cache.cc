@@ -39,8 +39,8 @@ NodeCache::NodeCache(NodeId node, const CacheSizes& sizes, Eviction eviction,
       dram_(sizes.dram_pages, MakePolicy(eviction, sizes.dram_pages)),
       ssd_(sizes.ssd_pages, MakePolicy(eviction, sizes.ssd_pages)) {}
 
-void NodeCache::Announce(bool added, const BlockKey& key, Tier tier, int32_t page) {
-  kvstore::InventoryChange change;
+void NodeCache::Note(bool added, const BlockKey& key, Tier tier, int32_t page) {
+  kvstore::InventoryChange& change = changes_.emplace_back();
   change.added = added;
   change.key = key;
   change.tier = tier;
@@ -48,7 +48,12 @@ void NodeCache::Announce(bool added, const BlockKey& key, Tier tier, int32_t pag
     change.address.region = static_cast<uint32_t>(tier);
     change.address.offset = static_cast<uint64_t>(page) << 12;
   }
-  index_->Apply(node_, change);
+}
+
+void NodeCache::Announce() {
+  if (changes_.empty()) return;
+  index_->Apply(node_, changes_);
+  changes_.clear();
 }
 
 bool NodeCache::Reserve(int pages, PageHold* hold) {
@@ -71,7 +76,7 @@ int NodeCache::Take(std::span<const BlockKey> keys, absl::Time now, PageHold* ho
       continue;
     }
     const kvstore::TakenPage taken = hbm_.TakeReserved(now);
-    if (taken.evicted.has_value()) Announce(false, *taken.evicted, Tier::kHbm, taken.page);
+    if (taken.evicted.has_value()) Note(false, *taken.evicted, Tier::kHbm, taken.page);
     hold->pages.push_back(taken.page);
   }
   hold->reserved -= before - hbm_.reserved();
@@ -84,7 +89,7 @@ void NodeCache::Publish(std::span<const BlockKey> keys, int block, uint32_t new_
   if (hbm_.cached(page)) return;
   const kvstore::BlockTraits traits = TraitsOf(block, new_blocks);
   if (!hbm_.Publish(page, keys[block], ParentOf(keys, block), traits, now)) return;
-  Announce(true, keys[block], Tier::kHbm, page);
+  Note(true, keys[block], Tier::kHbm, page);
   Adopt(keys, block, new_blocks, now);
 }
 
@@ -105,10 +110,10 @@ void NodeCache::CopyTo(BlockTable& table, Tier tier, std::span<const BlockKey> k
   }
   const std::optional<kvstore::TakenPage> taken = table.TryTake(now);
   CHECK(taken.has_value()) << "nothing is ever promised below HBM";
-  if (taken->evicted.has_value()) Announce(false, *taken->evicted, tier, taken->page);
+  if (taken->evicted.has_value()) Note(false, *taken->evicted, tier, taken->page);
   CHECK(table.Publish(taken->page, keys[block], ParentOf(keys, block), traits, now));
   table.LetGo(taken->page, now);
-  Announce(true, keys[block], tier, taken->page);
+  Note(true, keys[block], tier, taken->page);
 }
 
 void NodeCache::UseBelow(const BlockKey& key, absl::Time now) {

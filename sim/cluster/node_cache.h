@@ -50,6 +50,8 @@ class NodeCache {
   // Copies a block of another node into the tiers below HBM.
   void Adopt(std::span<const BlockKey> keys, int block, uint32_t new_blocks, absl::Time now);
   void Release(absl::Time now, PageHold* hold);
+  // Tells the index what has come and gone since the last call.
+  void Announce();
 
   // The tier below HBM that holds `key`, if one does.
   std::optional<kvstore::Tier> Below(const BlockKey& key) const;
@@ -60,7 +62,7 @@ class NodeCache {
   bool idle() const { return hbm_pages_taken() == 0; }
 
  private:
-  void Announce(bool added, const BlockKey& key, kvstore::Tier tier, int32_t page);
+  void Note(bool added, const BlockKey& key, kvstore::Tier tier, int32_t page);
   void CopyTo(kvstore::BlockTable& table, kvstore::Tier tier, std::span<const BlockKey> keys,
               int block, const kvstore::BlockTraits& traits, absl::Time now);
   // Counts a use of the copies below.
@@ -69,6 +71,7 @@ class NodeCache {
   const NodeId node_;
   kvstore::BlockIndex* const index_;
   kvstore::BlockTable hbm_, dram_, ssd_;
+  std::vector<kvstore::InventoryChange> changes_;  // to announce
 };
 
 }  // namespace tarn::sim

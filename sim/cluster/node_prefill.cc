@@ -79,6 +79,7 @@ std::vector<std::vector<SourceId>> Node::SourcesOf(const Request& request, int f
 void Node::BeginFetch(Request* request) {
   const int blocks = static_cast<int>(request->keys.size());
   cache_.Take(request->keys, world_->Now(), &request->prefill_pages);
+  cache_.Announce();
   request->here.resize(blocks);
   for (int i = 0; i < blocks; ++i) request->here[i] = cache_.Cached(request->prefill_pages, i);
   // The block of the last token is never fetched: its logits are needed.
@@ -167,7 +168,9 @@ void Node::PublishUpTo(Request* request, int tokens) {
                    request->prefill_pages);
     ++request->published;
   }
-  if (request->published > first) world_->OnPublished(this, *request, first, request->published);
+  if (request->published == first) return;
+  cache_.Announce();
+  world_->OnPublished(this, *request, first, request->published);
 }
 
 void Node::OnChunk(const prefill::Chunk& chunk) {
