@@ -306,6 +306,7 @@ bool Simulation::Place(Request* request) {
     router_.view().Place(node->id(), request->id, {.pages = decision.decode->pages});
   }
   request->prefill = by_id_.at(decision.prefill.node);
+  request->router_wait = Now() - request->arrival;
   request->predicted_ttft = Now() - request->arrival + config_.call_latency +
                             absl::Microseconds(decision.prefill.predicted.total_us());
   router_.view().Place(request->prefill->id(), request->id,
@@ -512,6 +513,7 @@ Outcome Simulation::OutcomeOf(const Request& request, absl::Duration call_latenc
                      .ssd_tokens = request.ssd_tokens,
                      .remote_tokens = request.remote_tokens,
                      .worst_gap = request.worst_gap,
+                     .router_wait = request.router_wait,
                      .predicted_ttft = request.predicted_ttft};
   if (!outcome.done()) return outcome;
   outcome.ttft = request.first_token - request.arrival + call_latency;

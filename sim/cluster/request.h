@@ -53,6 +53,7 @@ struct Request {
   // What became of it.
   enum class End : uint8_t { kNone, kDone, kRejected, kRejectedLate, kTooLong };
   End end = End::kNone;
+  absl::Duration router_wait;     // until it was placed
   absl::Duration predicted_ttft;  // by the router; zero: not predicted
   absl::Time first_token, last_token;
   absl::Duration worst_gap;  // between two of its tokens

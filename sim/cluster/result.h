@@ -18,6 +18,7 @@ struct Outcome {
   int blocks = 0, matched_blocks = 0;  // of the prompt; leading, known to the index on arrival
   int hbm_tokens = 0, dram_tokens = 0, ssd_tokens = 0, remote_tokens = 0;  // not computed
   absl::Duration ttft, tpot, worst_gap;
+  absl::Duration router_wait;     // for a decode seat, part of ttft
   absl::Duration predicted_ttft;  // zero: not predicted
 
   bool done() const { return end == Request::End::kDone; }
@@ -48,6 +49,7 @@ struct RunResult {
 struct Spread {
   double mean = 0, p50 = 0, p90 = 0, p99 = 0;
 };
+
 // Percentiles interpolate linearly between ranks. Empty: zeros.
 Spread SpreadOf(std::vector<double> values);
 
