@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
       {"replay", "Replays a request trace with its prefix sharing", MakeReplay},
       {"status", "Nodes, tiers, fill and hits", MakeStatus},
       {"plan", "Simulates clusters and recommends the cheapest that meets an SLO", MakePlan},
+      {"calibrate", "Writes the hardware profile of a running cluster, for plan", MakeCalibrate},
       {"make-model", "Writes a Hugging Face directory with random weights", MakeMakeModel},
       {"run", "The one-process reference: same engine, no cluster", MakeRun},
   };

@@ -1,25 +1,16 @@
-#include <fstream>
 #include <iostream>
 
 #include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
+#include "client/cli/shape.h"
 #include "common/base/status.h"
 #include "common/config/parse.h"
 #include "sim/cost/hardware.h"
-#include "sim/cost/model_shape.h"
 #include "sim/planner/planner.h"
 #include "sim/workload/workload.h"
 
 namespace tarn::client {
 namespace {
-
-absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text << '\n';
-  file.close();
-  if (!file) return absl::UnavailableError(path + ": cannot be written");
-  return absl::OkStatus();
-}
 
 // What the cluster is asked: a trace, or sessions.
 class WorkloadFlags {
@@ -63,9 +54,8 @@ class WorkloadFlags {
 class PlanCommand : public Command {
  public:
   explicit PlanCommand(CommandLine& flags) : workload_(flags) {
-    flags.Add("--model", model_, "Model shape, e.g. Qwen3-8B, Llama-3-70B, DeepSeek-V3");
-    flags.Add("--hardware", hardware_,
-              "A node: h200, h200x8, h100x8, a800x8, cpu, or a JSON file (tarn calibrate)");
+    flags.Add("--model", model_, kModelShapeHelp);
+    flags.Add("--hardware", hardware_, kHardwareHelp);
     flags.Add("--ttft", ttft_, "SLO: time to first token");
     flags.Add("--tpot", tpot_, "SLO: mean time between tokens of an answer");
     flags.Add("--good-share", options_.good_share, "Requests that must be within it", {0, 1});
@@ -86,7 +76,7 @@ class PlanCommand : public Command {
 
  private:
   absl::Status Make() {
-    ASSIGN_OR_RETURN(options_.model, sim::FindModel(model_));
+    ASSIGN_OR_RETURN(options_.model, ReadModelShape(model_));
     RETURN_IF_ERROR(SetHardware());
     RETURN_IF_ERROR(SetMemories());
     options_.slo = {ttft_, tpot_};
@@ -107,18 +97,7 @@ class PlanCommand : public Command {
   }
 
   absl::Status SetHardware() {
-    const auto known = sim::FindHardware(hardware_);
-    if (known.ok()) {
-      options_.hardware = *known;
-    } else if (hardware_.find('.') != std::string::npos ||
-               hardware_.find('/') != std::string::npos) {
-      ASSIGN_OR_RETURN(const std::string text, ReadInput(hardware_));
-      const auto profile = sim::ParseHardware(text);
-      if (!profile.ok()) return Annotate(profile.status(), hardware_);
-      options_.hardware = *profile;
-    } else {
-      return Annotate(known.status(), "--hardware");
-    }
+    ASSIGN_OR_RETURN(options_.hardware, ReadHardware(hardware_));
     if (node_price_ >= 0) options_.hardware.dollars_per_hour = node_price_;
     return absl::OkStatus();
   }

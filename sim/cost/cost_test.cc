@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "sim/cost/calibration.h"
 #include "sim/cost/fair_links.h"
 #include "sim/cost/hardware.h"
 #include "sim/cost/model_shape.h"
@@ -142,6 +143,29 @@ TEST(Hardware, SurvivesJson) {
         R"({"flops_per_s": -1, "memory_bytes_per_s": 1, "memory_bytes": 1})"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseHardware(broken).status())) << broken;
   }
+}
+
+TEST(Calibrate, StepCostGivesBackWhatWasMeasured) {
+  MeasuredRates measured;
+  measured.prefill_us_per_token = 100;
+  measured.decode_step_us = 5000;
+  measured.decode_batch = 3;
+  measured.decode_context = 300;
+  measured.pull_bytes_per_us = 2;
+  measured.hbm_kv_bytes = 40 * 1000;
+  HardwareProfile base = Node();
+  base.step_overhead_us = 1234;
+  base.gpus = 2;
+  const HardwareProfile profile = Calibrate(base, Tiny(), measured);
+  const StepCost cost(Tiny(), profile);
+  // 2 x 1000 operations a token, over two GPUs.
+  EXPECT_DOUBLE_EQ(profile.flops_per_s * profile.model_efficiency, 2000 / 100e-6 / 2);
+  StepWork step;
+  step.AddDecode(3, 300);
+  EXPECT_NEAR(absl::ToDoubleMicroseconds(cost.Of(step)), 5000, 1);
+  EXPECT_NEAR(cost.kv_tokens(), 1000, 1e-6);
+  EXPECT_EQ(profile.network_bytes_per_s, 2e6);
+  EXPECT_EQ(profile.host_bytes_per_s, base.host_bytes_per_s) << "not measured";
 }
 
 class FairLinksTest : public ::testing::Test {

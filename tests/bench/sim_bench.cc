@@ -258,38 +258,36 @@ void RunPool(const Workload& workload, const std::string& path, const std::strin
   std::ofstream(svg) << ToSvg(chart);
 }
 
-// 3.
-void RunOverload(const Workload& workload) {
+// 3. With prefill as the bottleneck (8:8), and with decoding (15:1).
+void RunOverload(const Workload& workload, int prefill, int decode) {
   ClusterConfig config = Paper();
+  config.prefill_nodes = prefill;
+  config.decode_nodes = decode;
   config.slo = {absl::Seconds(10), absl::Milliseconds(100)};
-  const double capacity = Capacity(workload, config, 1.2);
+  const double capacity = Capacity(workload, config, 1.5);
   const double rate =
       static_cast<double>(workload.requests.size()) / absl::ToDoubleSeconds(workload.duration());
   std::cout << absl::StrFormat(
-      "\n## Overload: %.2f requests/s, twice what the paper's testbed serves within TTFT 10 s, "
-      "TPOT "
-      "100 ms\n\n"
+      "\n## Overload: %d:%d nodes of the paper's testbed, %.2f requests/s, twice what they serve "
+      "within TTFT 10 s, TPOT 100 ms\n\n"
       "| rejection | good/s | good | done | rejected on arrival | after prefill | wasted prefill, "
       "M "
       "tokens | TTFT p90 s |\n|---|---|---|---|---|---|---|---|\n",
-      2 * capacity * rate);
+      prefill, decode, 2 * capacity * rate);
   const Workload twice = ScaleRate(workload, 2 * capacity);
-  const auto print = [&twice](const char* name, const ClusterConfig& c) {
-    const RunResult result = MustRun(twice, c);
-    const RunSummary s = Summarize(result, c.slo);
-    std::cout << absl::StrFormat("| %s | %.2f | %.1f%% | %d | %d | %d | %.1f | %.2f |\n", name,
-                                 s.good / absl::ToDoubleSeconds(twice.duration()),
-                                 100 * s.good_share, s.done, s.rejected, s.rejected_late,
-                                 result.wasted_tokens / 1e6, s.ttft_s.p90);
-    std::cout.flush();
-  };
   for (const auto& [name, rejection] :
        {std::pair{"none: all wait", Rejection::kNever},
         std::pair{"none on arrival; after prefill if no seat", Rejection::kLate},
         std::pair{"by current load", Rejection::kByLoad},
         std::pair{"by prediction (tarn)", Rejection::kByPrediction}}) {
     config.rejection = rejection;
-    print(name, config);
+    const RunResult result = MustRun(twice, config);
+    const RunSummary s = Summarize(result, config.slo);
+    std::cout << absl::StrFormat("| %s | %.2f | %.1f%% | %d | %d | %d | %.1f | %.2f |\n", name,
+                                 s.good / absl::ToDoubleSeconds(twice.duration()),
+                                 100 * s.good_share, s.done, s.rejected, s.rejected_late,
+                                 result.wasted_tokens / 1e6, s.ttft_s.p90);
+    std::cout.flush();
   }
 }
 
@@ -313,7 +311,10 @@ int Main(int argc, char** argv) {
   if (wanted("paper")) RunPaper(*workload);
   if (wanted("capacity")) RunCapacity(*workload);
   if (wanted("pool")) RunPool(*workload, trace, svg);
-  if (wanted("overload")) RunOverload(*workload);
+  if (wanted("overload")) {
+    RunOverload(*workload, 8, 8);
+    RunOverload(*workload, 15, 1);
+  }
   return 0;
 }
 
