@@ -127,7 +127,7 @@ class Replay : public Command {
  private:
   absl::Status Send() {
     ASSIGN_OR_RETURN(const std::string text, ReadInput(trace_));
-    const auto trace = ParseTrace(text, limit_);
+    const auto trace = sim::ParseTrace(text, limit_);
     if (!trace.ok()) return Annotate(trace.status(), trace_);
     Client client(load_.server);
     ASSIGN_OR_RETURN(const ModelShape shape, ShapeOf(client, load_.model));

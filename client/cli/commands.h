@@ -28,6 +28,8 @@ std::unique_ptr<Command> MakeBench(CommandLine& flags);
 std::unique_ptr<Command> MakeReplay(CommandLine& flags);
 std::unique_ptr<Command> MakeStatus(CommandLine& flags);
 std::unique_ptr<Command> MakeExplain(CommandLine& flags);
+std::unique_ptr<Command> MakePlan(CommandLine& flags);
+std::unique_ptr<Command> MakeCalibrate(CommandLine& flags);
 std::unique_ptr<Command> MakeMakeModel(CommandLine& flags);
 
 // Where the router is.

@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
       {"replay", "Replays a request trace with its prefix sharing", MakeReplay},
       {"status", "Nodes, tiers, fill and hits", MakeStatus},
       {"explain", "Where a prompt would be served now, and why", MakeExplain},
+      {"plan", "Simulates clusters and recommends the cheapest that meets an SLO", MakePlan},
+      {"calibrate", "Writes the hardware profile of a running cluster, for plan", MakeCalibrate},
       {"make-model", "Writes a Hugging Face directory with random weights", MakeMakeModel},
       {"run", "The one-process reference: same engine, no cluster", MakeRun},
   };

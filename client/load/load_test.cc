@@ -71,7 +71,7 @@ constexpr char kTrace[] =
     "{\"timestamp\": 6000, \"input_length\": 512, \"output_length\": 9, \"hash_ids\": [7]}\n";
 
 TEST(Trace, PromptsShareExactlyWhatTheIdsShare) {
-  const auto trace = ParseTrace(kTrace, 0);
+  const auto trace = sim::ParseTrace(kTrace, 0);
   ASSERT_TRUE(trace.ok()) << trace.status();
   ASSERT_EQ(trace->size(), 3u);
   const auto load = MakeReplayLoad(*trace, {.block_tokens = 32, .speed = 10, .vocab_size = 300});
@@ -91,7 +91,7 @@ TEST(Trace, PromptsShareExactlyWhatTheIdsShare) {
 }
 
 TEST(Trace, LongRequestsAreCutToTheContext) {
-  const auto trace = ParseTrace(kTrace, 1);
+  const auto trace = sim::ParseTrace(kTrace, 1);
   const auto load = MakeReplayLoad(
       *trace,
       {.block_tokens = 512, .max_output_tokens = 10, .max_context = 100, .vocab_size = 300});
@@ -102,11 +102,12 @@ TEST(Trace, LongRequestsAreCutToTheContext) {
 TEST(Trace, BadLinesAreNamed) {
   const std::string good =
       "{\"timestamp\":0,\"input_length\":1,\"output_length\":1,\"hash_ids\":[1]}\n";
-  EXPECT_EQ(Message(ParseTrace(good + "{\"timestamp\":0}\n", 0).status()).rfind("line 2: ", 0), 0u);
-  EXPECT_EQ(Message(ParseTrace("nonsense", 0).status()).rfind("line 1: ", 0), 0u);
-  EXPECT_FALSE(
-      ParseTrace("{\"timestamp\":0,\"input_length\":0,\"output_length\":1,\"hash_ids\":[1]}", 0)
-          .ok());
+  EXPECT_EQ(Message(sim::ParseTrace(good + "{\"timestamp\":0}\n", 0).status()).rfind("line 2: ", 0),
+            0u);
+  EXPECT_EQ(Message(sim::ParseTrace("nonsense", 0).status()).rfind("line 1: ", 0), 0u);
+  EXPECT_FALSE(sim::ParseTrace(
+                   "{\"timestamp\":0,\"input_length\":0,\"output_length\":1,\"hash_ids\":[1]}", 0)
+                   .ok());
 }
 
 }  // namespace

@@ -2,11 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
-#include <sstream>
-
-#include "absl/strings/str_cat.h"
-#include "common/base/status.h"
 
 namespace tarn::client {
 namespace {
@@ -44,8 +39,8 @@ void AppendTraceBlock(int64_t id, int count, const ReplayWorkload& workload,
   }
 }
 
-std::vector<TokenId> TracePrompt(const TraceRequest& request, const ReplayWorkload& workload) {
-  const double scale = static_cast<double>(workload.block_tokens) / kTraceBlockTokens;
+std::vector<TokenId> TracePrompt(const sim::TraceRequest& request, const ReplayWorkload& workload) {
+  const double scale = static_cast<double>(workload.block_tokens) / sim::kTraceBlockTokens;
   int length = std::max(1, static_cast<int>(std::ceil(request.input_tokens * scale)));
   std::vector<TokenId> prompt;
   for (const int64_t id : request.hash_ids) {
@@ -54,20 +49,6 @@ std::vector<TokenId> TracePrompt(const TraceRequest& request, const ReplayWorklo
     AppendTraceBlock(id, std::min(left, workload.block_tokens), workload, prompt);
   }
   return prompt;
-}
-
-absl::StatusOr<TraceRequest> ParseTraceLine(const std::string& text) {
-  const nlohmann::json line = nlohmann::json::parse(text);
-  TraceRequest request;
-  request.at = absl::Milliseconds(line.at("timestamp").get<int64_t>());
-  request.input_tokens = line.at("input_length").get<int>();
-  request.output_tokens = line.at("output_length").get<int>();
-  request.hash_ids = line.at("hash_ids").get<std::vector<int64_t>>();
-  if (request.input_tokens < 1 || request.output_tokens < 0 || request.hash_ids.empty()) {
-    return absl::InvalidArgumentError(
-        "input_length must be at least 1, output_length at least 0, hash_ids not empty");
-  }
-  return request;
 }
 
 }  // namespace
@@ -92,31 +73,12 @@ std::vector<LoadRequest> MakeSyntheticLoad(const SyntheticWorkload& workload) {
   return requests;
 }
 
-absl::StatusOr<std::vector<TraceRequest>> ParseTrace(const std::string& jsonl, size_t limit) {
-  std::vector<TraceRequest> trace;
-  std::istringstream lines(jsonl);
-  std::string text;
-  for (int number = 1; std::getline(lines, text); ++number) {
-    if (limit > 0 && trace.size() == limit) break;
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = absl::StrCat("line ", number);
-    try {
-      auto request = ParseTraceLine(text);
-      if (!request.ok()) return Annotate(request.status(), where);
-      trace.push_back(*std::move(request));
-    } catch (const nlohmann::json::exception& error) {
-      return absl::InvalidArgumentError(where + ": " + error.what());
-    }
-  }
-  return trace;
-}
-
-std::vector<LoadRequest> MakeReplayLoad(const std::vector<TraceRequest>& trace,
+std::vector<LoadRequest> MakeReplayLoad(const std::vector<sim::TraceRequest>& trace,
                                         const ReplayWorkload& workload) {
   Random random(workload.seed);
-  const double scale = static_cast<double>(workload.block_tokens) / kTraceBlockTokens;
+  const double scale = static_cast<double>(workload.block_tokens) / sim::kTraceBlockTokens;
   std::vector<LoadRequest> requests;
-  for (const TraceRequest& entry : trace) {
+  for (const sim::TraceRequest& entry : trace) {
     std::vector<TokenId> prompt = TracePrompt(entry, workload);
     int output = std::max(1, static_cast<int>(std::lround(entry.output_tokens * scale)));
     if (workload.max_output_tokens > 0) output = std::min(output, workload.max_output_tokens);

@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/load/load_runner.h"
 #include "common/base/block_key.h"
 #include "common/runtime/random.h"
+#include "sim/workload/trace.h"
 
 namespace tarn::client {
 
@@ -26,18 +26,6 @@ struct SyntheticWorkload {
   uint64_t seed = 0;
 };
 std::vector<LoadRequest> MakeSyntheticLoad(const SyntheticWorkload& workload);
-
-// One line of a Mooncake trace. A hash id stands for `kTraceBlockTokens` tokens and all before
-// them.
-inline constexpr int kTraceBlockTokens = 512;
-struct TraceRequest {
-  absl::Duration at;
-  int input_tokens = 0;
-  int output_tokens = 0;
-  std::vector<int64_t> hash_ids;
-};
-// The first `limit` requests (0: all). INVALID_ARGUMENT names line and field.
-absl::StatusOr<std::vector<TraceRequest>> ParseTrace(const std::string& jsonl, size_t limit);
 
 struct ReplayWorkload {
   // Tokens that stand for one of the trace's blocks: lengths scale by this over 512.
@@ -54,7 +42,7 @@ struct ReplayWorkload {
 
 // Prompts that share prefixes exactly as the trace's hash ids do: one id gives the same tokens
 // wherever it stands, and two ids differ in their first token.
-std::vector<LoadRequest> MakeReplayLoad(const std::vector<TraceRequest>& trace,
+std::vector<LoadRequest> MakeReplayLoad(const std::vector<sim::TraceRequest>& trace,
                                         const ReplayWorkload& workload);
 
 }  // namespace tarn::client

@@ -113,9 +113,43 @@ void Scheduler::OnStepDone(absl::Duration elapsed) {
     if (it != sequences_.end()) Advance(it->second, item.tokens);
   }
   step_.clear();
-  if (tokens > 0) step_time_.Add(tokens, attended, elapsed);
+  if (tokens > 0) Measured(tokens, attended, elapsed);
+}
+
+void Scheduler::Measured(double tokens, double attended, absl::Duration elapsed) {
+  step_time_.Add(tokens, attended, elapsed);
   const double us = absl::ToDoubleMicroseconds(elapsed);
   step_us_ = step_us_ == 0 ? us : step_us_ + kSmoothing * (us - step_us_);
+}
+
+int Scheduler::AlikeSteps() const {
+  if (running_ == 0) return 0;
+  int steps = INT32_MAX;
+  for (const auto& [id, sequence] : sequences_) {
+    if (!sequence.running) continue;
+    if (sequence.missing_tokens != 1) return 0;
+    steps = std::min(steps, sequence.limits.max_new_tokens - sequence.generated - 1);
+  }
+  return steps;
+}
+
+void Scheduler::SkipSteps(std::span<const absl::Duration> elapsed) {
+  CHECK(step_.empty()) << "a step is under way";
+  const int steps = static_cast<int>(elapsed.size());
+  double attended = 0;
+  for (auto& [id, sequence] : sequences_) {
+    if (!sequence.running) continue;
+    CHECK_EQ(sequence.missing_tokens, 1);
+    sequence.generated += steps;
+    CHECK_LT(sequence.generated, sequence.limits.max_new_tokens);
+    TokenRange& next = sequence.missing.front();
+    attended += AttendedBy(next.begin, next.end);
+    next = {next.begin + steps, next.end + steps};
+  }
+  for (const absl::Duration step : elapsed) {
+    Measured(running_, attended, step);
+    attended += running_;
+  }
 }
 
 void Scheduler::OnStepFailed() { step_.clear(); }
@@ -147,6 +181,12 @@ std::vector<SequenceId> Scheduler::TakeExpired(absl::Time now) {
 
 absl::Time Scheduler::NextDeadline() const {
   return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
+}
+
+SchedulerLoad Scheduler::LoadAfter(std::span<const absl::Duration> elapsed) const {
+  Scheduler later(*this);
+  later.SkipSteps(elapsed);
+  return later.load();
 }
 
 SchedulerLoad Scheduler::load() const {

@@ -17,6 +17,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -87,6 +88,15 @@ class Scheduler {
   // The planned step failed. Its sequences stay where they were, for the caller to remove.
   void OnStepFailed();
 
+  // For simulators, which know how long steps take: how many steps from here on are alike, one
+  // token for each running sequence and the last one for none, if nobody joins or leaves.
+  int AlikeSteps() const;
+  // Does what so many rounds of PlanStep, OnStepDone and OnSampled would, with tokens that end
+  // nothing. At most AlikeSteps(); no step is under way.
+  void SkipSteps(std::span<const absl::Duration> elapsed);
+  // load() after so many more steps.
+  SchedulerLoad LoadAfter(std::span<const absl::Duration> elapsed) const;
+
   // A token was drawn for a running sequence. A reason: it was the last, and the sequence is
   // forgotten.
   std::optional<FinishReason> OnSampled(SequenceId sequence, TokenId token);
@@ -99,8 +109,12 @@ class Scheduler {
   absl::Time NextDeadline() const;
 
   SchedulerLoad load() const;
+  int seated() const { return static_cast<int>(sequences_.size()); }
 
  private:
+  Scheduler(const Scheduler&) = default;
+  void Measured(double tokens, double attended, absl::Duration elapsed);
+
   struct Sequence {
     SequenceLimits limits;
     int generated = 0;

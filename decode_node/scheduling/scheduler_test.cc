@@ -50,6 +50,40 @@ TEST(Scheduler, JoinsAtTheNextStepOnly) {
             (std::vector<StepItem>{{a, {11, 12}, true}, {b, {20, 21}, true}}));
 }
 
+TEST(Scheduler, SkippedStepsAreAsIfTheyHadBeenRun) {
+  Scheduler one({}), other({});
+  for (Scheduler* scheduler : {&one, &other}) {
+    Running(*scheduler, 10, 8);
+    Running(*scheduler, 20, 5);
+    (void)*scheduler->Add(Limits(3));  // seated only
+  }
+  // The second of them ends with its fourth step: three are alike.
+  EXPECT_EQ(one.AlikeSteps(), 3);
+  const std::vector<absl::Duration> elapsed = {absl::Milliseconds(5), absl::Milliseconds(7),
+                                               absl::Milliseconds(6)};
+  EXPECT_EQ(one.LoadAfter({elapsed.data(), 1}).step_us, 5000);
+  one.SkipSteps(elapsed);
+  for (const absl::Duration step : elapsed) {
+    const std::vector<StepItem> items = other.PlanStep();
+    other.OnStepDone(step);
+    for (const StepItem& item : items) {
+      EXPECT_EQ(other.OnSampled(item.sequence, kWord), std::nullopt);
+    }
+  }
+  EXPECT_EQ(one.AlikeSteps(), 0);
+  EXPECT_EQ(one.load().step_us, other.load().step_us);
+  EXPECT_EQ(one.PlanStep(), other.PlanStep());
+}
+
+TEST(Scheduler, StepsWithCatchingUpAreNotAlike) {
+  Scheduler scheduler({});
+  EXPECT_EQ(scheduler.AlikeSteps(), 0);
+  const SequenceId behind = *scheduler.Add(Limits(40));
+  scheduler.Start(behind, kWord);
+  scheduler.Join(behind, {{30, 41}});
+  EXPECT_EQ(scheduler.AlikeSteps(), 0);
+}
+
 TEST(Scheduler, SeatedSequencesWaitForStartAndJoin) {
   Scheduler scheduler({});
   const SequenceId id = *scheduler.Add(Limits(10));

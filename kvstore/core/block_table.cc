@@ -129,6 +129,7 @@ void BlockTable::Cache(int32_t index, const BlockKey& key, const std::optional<B
   page.state = State::kCached;
   page.key = key;
   page.parent = parent;
+  page.parent_page = parent.has_value() ? Find(*parent) : -1;
   page.traits = traits;
   page.last_use = now;
   policy_->Insert(index, key, ParentOf(index), traits, now);
@@ -150,14 +151,12 @@ bool BlockTable::Restore(int32_t index, const BlockKey& key, const std::optional
 
 void BlockTable::Lose(int32_t index) { Evict(index); }
 
-int32_t BlockTable::ParentOf(int32_t page) const {
-  return pages_[page].parent.has_value() ? Find(*pages_[page].parent) : -1;
-}
-
 void BlockTable::LinkToParent(int32_t index) {
-  const Page& page = pages_[index];
+  Page& page = pages_[index];
   if (!page.parent.has_value()) return;
-  children_[*page.parent].push_back(index);
+  std::vector<int32_t>& siblings = children_[*page.parent];
+  page.sibling = static_cast<uint32_t>(siblings.size());
+  siblings.push_back(index);
   int32_t parent = ParentOf(index);
   if (parent < 0) return;
   ++pages_[parent].children;
@@ -170,15 +169,27 @@ void BlockTable::AdoptChildren(int32_t index) {
   auto it = children_.find(page.key);
   if (it == children_.end()) return;
   page.children = static_cast<int32_t>(it->second.size());
-  for (int32_t child : it->second) page.unheld_children += held(child) ? 0 : 1;
+  for (int32_t child : it->second) {
+    pages_[child].parent_page = index;
+    page.unheld_children += held(child) ? 0 : 1;
+  }
+}
+
+void BlockTable::OrphanChildren(int32_t index) {
+  if (pages_[index].children == 0) return;
+  for (int32_t child : children_.at(pages_[index].key)) pages_[child].parent_page = -1;
 }
 
 void BlockTable::UnlinkFromParent(int32_t index) {
   const Page& page = pages_[index];
   if (!page.parent.has_value()) return;
+  // A prompt that all share has as many children as there are conversations: no search.
   auto it = children_.find(*page.parent);
-  it->second.erase(std::find(it->second.begin(), it->second.end(), index));
-  if (it->second.empty()) children_.erase(it);
+  std::vector<int32_t>& siblings = it->second;
+  pages_[siblings.back()].sibling = page.sibling;
+  siblings[page.sibling] = siblings.back();
+  siblings.pop_back();
+  if (siblings.empty()) children_.erase(it);
   int32_t parent = ParentOf(index);
   if (parent < 0) return;
   --pages_[parent].children;
@@ -203,10 +214,12 @@ void BlockTable::Evict(int32_t index) {
   Page& page = pages_[index];
   CHECK(page.state == State::kCached && page.holds == 0) << "page " << index << " is in use";
   UnlinkFromParent(index);
+  OrphanChildren(index);
   policy_->Erase(index);
   by_key_.erase(page.key);
   page.state = State::kFree;
   page.parent.reset();
+  page.parent_page = -1;
   page.traits = {};
   --evictable_;
   free_.push_back(index);

@@ -134,6 +134,8 @@ class BlockTable {
     uint64_t epoch = 0;
     BlockKey key;                    // if cached
     std::optional<BlockKey> parent;  // if cached
+    int32_t parent_page = -1;        // its page, if that is cached, too
+    uint32_t sibling = 0;            // place among the children of `parent`
     BlockTraits traits;              // if cached
     absl::Time last_use;             // if cached
     bool used = false;               // somebody who holds it now, or did until others let go, used it
@@ -143,8 +145,9 @@ class BlockTable {
   void Cache(int32_t page, const BlockKey& key, const std::optional<BlockKey>& parent,
              const BlockTraits& traits, absl::Time now);
   // The cached page of the parent of `page`, or -1.
-  int32_t ParentOf(int32_t page) const;
+  int32_t ParentOf(int32_t page) const { return pages_[page].parent_page; }
   void AdoptChildren(int32_t page);
+  void OrphanChildren(int32_t page);
   void LinkToParent(int32_t page);
   void UnlinkFromParent(int32_t page);
   void CountUnheldChild(int32_t page, int change);

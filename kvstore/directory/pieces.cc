@@ -33,13 +33,13 @@ size_t PiecePool::available() const {
   return std::min((max_bytes_ - used) / kPieceBytes, kMaxPieces - taken_);
 }
 
-std::optional<uint32_t> PiecePool::Take() {
+std::optional<uint32_t> PiecePool::Take(Content content) {
   if (available() == 0) return std::nullopt;
   std::optional<uint32_t> piece;
   if (!returned_.empty()) {
     piece = returned_.back();
     returned_.pop_back();
-    std::memset(At(*piece), 0, kPieceBytes);
+    if (content == Content::kZeros) std::memset(At(*piece), 0, kPieceBytes);
   } else if (!fresh_.empty() || AddRegion()) {
     piece = fresh_.back();
     fresh_.pop_back();

@@ -23,8 +23,9 @@ class PiecePool {
   // `max_bytes`: of pieces taken and bytes charged. At most kMaxPieces.
   explicit PiecePool(size_t max_bytes) : max_bytes_(max_bytes) {}
 
-  // A piece of zeros, aligned to 4 KiB; nothing at the limit, or when the system has no memory.
-  std::optional<uint32_t> Take();
+  enum class Content : uint8_t { kZeros, kAnything };
+  // A piece, aligned to 4 KiB; nothing at the limit, or when the system has no memory.
+  std::optional<uint32_t> Take(Content content = Content::kZeros);
   void Give(uint32_t piece);
   std::byte* At(uint32_t piece) const {
     return regions_[piece / kRegionPieces].get() + piece % kRegionPieces * kPieceBytes;

@@ -17,7 +17,8 @@ bool PlaceLists::HasRoom(const Slab& slab) {
 ListRef PlaceLists::Take(uint32_t size_class) {
   std::vector<uint32_t>& roomy = roomy_[size_class];
   if (roomy.empty()) {
-    std::optional<uint32_t> piece = pool_->Take();
+    // Not cleared: a class with a list or two may take and give back its only piece all the time.
+    std::optional<uint32_t> piece = pool_->Take(PiecePool::Content::kAnything);
     if (!piece.has_value()) return 0;
     SlabOf(*piece) = {size_class, 0, 0, sizeof(Slab) / kUnit};
     roomy.push_back(*piece);

@@ -23,7 +23,9 @@ ROOMS = [
     ("decode_node/", {"common", "proto", "engine", "kvstore"}),
     ("router/policy/", {"common", "kvstore"}),
     ("router/", {"common", "proto", "engine", "kvstore"}),
-    ("client/", {"common", "proto", "engine"}),
+    ("client/", {"common", "proto", "engine", "sim"}),
+    ("sim/workload/", {"common"}),
+    ("sim/cost/", {"common"}),
     ("sim/", {"common", "engine", "kvstore", "prefill_node", "decode_node", "router"}),
 ]
 
@@ -42,6 +44,7 @@ LAYERS = {
     "decode_node": ["server", "session", "scheduling"],
     "router": ["server", "frontend", "dashboard", "session", "index", "policy"],
     "kvstore": ["server", "client", "directory", "wire", "tier", "core"],
+    "sim": ["planner", "cluster", "cost", "workload"],
 }
 
 # Vendor headers stay behind the folder that wraps them; nowhere else in a header.

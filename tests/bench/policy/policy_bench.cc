@@ -15,7 +15,7 @@
 #include "kvstore/core/learned.h"
 #include "kvstore/core/lru.h"
 #include "kvstore/core/s3_fifo.h"
-#include "tests/bench/policy/chart.h"
+#include "sim/report/chart.h"
 #include "tests/bench/policy/replay.h"
 #include "tests/bench/policy/trace.h"
 
@@ -72,9 +72,9 @@ std::vector<Row> Print(const Trace& trace, const std::vector<int>& capacities) {
   return rows;
 }
 
-ChartLine Line(const std::string& name, const std::vector<Row>& rows, double Row::*rate, int color,
-               double blocks_per_page) {
-  ChartLine line{.name = name, .dashed = blocks_per_page > 1, .color = color};
+sim::ChartLine Line(const std::string& name, const std::vector<Row>& rows, double Row::*rate,
+                    int color, double blocks_per_page) {
+  sim::ChartLine line{.name = name, .dashed = blocks_per_page > 1, .color = color};
   for (const Row& row : rows) {
     line.points.emplace_back(row.pages / blocks_per_page, 100 * row.*rate);
   }
@@ -82,10 +82,10 @@ ChartLine Line(const std::string& name, const std::vector<Row>& rows, double Row
 }
 
 // `rows` at the capacities of BF16, `int8` at twice as many blocks: the same bytes.
-Chart Plot(const std::vector<Row>& rows, const std::vector<Row>& int8) {
-  Chart chart{.title = "Block hit rate by eviction policy (conversation trace)",
-              .x_label = "capacity, in blocks of 512 tokens of BF16 KV",
-              .y_label = "% of block references"};
+sim::Chart Plot(const std::vector<Row>& rows, const std::vector<Row>& int8) {
+  sim::Chart chart{.title = "Block hit rate by eviction policy (conversation trace)",
+                   .x_label = "capacity, in blocks of 512 tokens of BF16 KV",
+                   .y_label = "% of block references"};
   chart.lines = {Line("LRU", rows, &Row::lru, 0, 1),
                  Line("S3-FIFO", rows, &Row::s3_fifo, 1, 1),
                  Line("learned", rows, &Row::learned, 2, 1),

@@ -10,7 +10,6 @@
 #include "kvstore/core/learned.h"
 #include "kvstore/core/lru.h"
 #include "kvstore/core/s3_fifo.h"
-#include "tests/bench/policy/chart.h"
 #include "tests/bench/policy/replay.h"
 #include "tests/bench/policy/trace.h"
 
@@ -94,15 +93,6 @@ TEST(LruHitRateTest, CountsByHand) {
   EXPECT_DOUBLE_EQ(LruHitRate(trace, 3), 0.4);
   EXPECT_DOUBLE_EQ(BeladyHitRate(trace, 2), 0.4) << "2 is not kept";
   EXPECT_DOUBLE_EQ(Lru(trace, 2), 20);
-}
-
-TEST(ChartTest, DrawsEveryLine) {
-  const std::string svg = ToSvg({.title = "t",
-                                 .lines = {{.name = "one", .points = {{1, 2}, {10, 4}}},
-                                           {.name = "two", .points = {{1, 1}}}}});
-  EXPECT_NE(svg.find("one"), std::string::npos);
-  EXPECT_NE(svg.find("two"), std::string::npos);
-  EXPECT_EQ(svg.find("nan"), std::string::npos);
 }
 
 }  // namespace

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "common/base/status.h"
 #include "common/runtime/random.h"
+#include "sim/workload/workload.h"
 
 namespace tarn {
 namespace {
@@ -20,22 +20,6 @@ Trace Finish(std::string name, std::vector<TraceRequest> requests) {
     for (uint32_t block : request.blocks) trace.blocks = std::max(trace.blocks, block + 1);
   }
   return trace;
-}
-
-// Spreads requests of equal arrival over the time until the next one.
-void Spread(std::vector<TraceRequest>* requests) {
-  for (size_t first = 0; first < requests->size();) {
-    const absl::Time arrival = (*requests)[first].arrival;
-    size_t end = first + 1;
-    while (end < requests->size() && (*requests)[end].arrival == arrival) ++end;
-    const absl::Time next =
-        end < requests->size() ? (*requests)[end].arrival : arrival + absl::Seconds(3);
-    for (size_t i = first; i < end; ++i) {
-      (*requests)[i].arrival = arrival + (next - arrival) * (static_cast<double>(i - first) /
-                                                             static_cast<double>(end - first));
-    }
-    first = end;
-  }
 }
 
 // Makes requests at chosen times, with numbers for blocks that nobody has had.
@@ -146,19 +130,12 @@ class Maker {
 }  // namespace
 
 absl::StatusOr<Trace> ReadTrace(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError("no trace at \"" + path + "\"");
+  ASSIGN_OR_RETURN(const sim::Workload workload, sim::ReadWorkload(path));
   std::vector<TraceRequest> requests;
-  for (std::string line; std::getline(file, line);) {
-    nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("timestamp") || !json.contains("hash_ids")) {
-      return absl::InvalidArgumentError("line " + std::to_string(requests.size() + 1) + " of " +
-                                        path + " has no timestamp and hash_ids");
-    }
-    requests.push_back({absl::UnixEpoch() + absl::Milliseconds(json["timestamp"].get<int64_t>()),
-                        json["hash_ids"].get<std::vector<uint32_t>>()});
+  for (const sim::TraceRequest& request : workload.requests) {
+    requests.push_back(
+        {absl::UnixEpoch() + request.at, {request.hash_ids.begin(), request.hash_ids.end()}});
   }
-  Spread(&requests);
   return Finish("trace", std::move(requests));
 }
 

@@ -25,8 +25,7 @@ struct Trace {
   uint32_t blocks = 0;                 // numbers are below this
 };
 
-// Reads JSON lines with "timestamp" (milliseconds) and "hash_ids". Requests of one rounded arrival
-// time are spread evenly until the next one. NOT_FOUND without the file.
+// As sim::ReadWorkload.
 absl::StatusOr<Trace> ReadTrace(const std::string& path);
 
 // Workloads of other shapes, so that nothing is tuned to one file. Equal seeds give equal traces.

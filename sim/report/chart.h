@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace tarn {
+namespace tarn::sim {
 
 struct ChartLine {
   std::string name;
@@ -23,4 +23,4 @@ struct Chart {
 // With a legend, and marks on x where the first line has its points. y starts at 0.
 std::string ToSvg(const Chart& chart);
 
-}  // namespace tarn
+}  // namespace tarn::sim

@@ -1,4 +1,4 @@
-#include "tests/bench/policy/chart.h"
+#include "sim/report/chart.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 
-namespace tarn {
+namespace tarn::sim {
 namespace {
 
 constexpr double kWidth = 760, kHeight = 440, kLeft = 60, kRight = 590, kTop = 44, kBottom = 390;
@@ -97,4 +97,4 @@ std::string ToSvg(const Chart& chart) {
   return svg + "</svg>\n";
 }
 
-}  // namespace tarn
+}  // namespace tarn::sim
