@@ -87,7 +87,6 @@ class KvStoreProcess {
   std::unique_ptr<HttpServer> http_;
   std::string own_directory_;
   std::unique_ptr<DeferredStore> store_;
-  std::atomic<bool> draining_ = false;
 };
 
 absl::Status KvStoreProcess::Start() {

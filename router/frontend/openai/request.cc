@@ -172,8 +172,8 @@ absl::Status ReadCommon(const Json& body, const FrontendOptions& options, ApiReq
       ReadString(body, "cache_salt", [&](std::string v) { out.set_cache_salt(std::move(v)); }));
   RETURN_IF_ERROR(ReadInt(body, "priority", kMinInt32, kMaxInt32,
                           [&](int64_t v) { out.set_priority(static_cast<int32_t>(v)); }));
-  RETURN_IF_ERROR(ReadString(body, "service_tier",
-                             [&](std::string v) { out.set_service_tier(std::move(v)); }));
+  RETURN_IF_ERROR(
+      ReadString(body, "service_tier", [&](std::string v) { out.set_service_tier(std::move(v)); }));
   RETURN_IF_ERROR(ReadMaxTokens(body, "max_tokens", request));
   RETURN_IF_ERROR(ReadStreaming(body, request));
   return ReadSampling(body, *out.mutable_sampling());
