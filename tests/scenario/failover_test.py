@@ -155,6 +155,35 @@ class NodesTest(FailoverTestCase):
     def test_directory_terminated(self):
         self.end("directory-0", signal.SIGTERM)
 
+    def test_drain_is_announced(self):
+        """A node that drains is listed, gets nothing new, and finishes what it has."""
+        request = {"tokens": [7, 8, 9], "max_tokens": 2500, "ignore_eos": True, "temperature": 0}
+        expected = reference(self.model, [request])
+        answers = []
+        client = threading.Thread(target=lambda: answers.extend(self.cluster.generate([request])))
+        client.start()
+        busy = "tarn_decode_requests_running"
+        nodes = [self.cluster.processes["decode-%d" % i] for i in range(2)]
+        self.cluster.wait_until("a decode node to be busy",
+                                lambda: any(n.metrics()[busy] > 0 for n in nodes))
+        victim, other = sorted(nodes, key=lambda node: -node.metrics()[busy])
+        victim.process.send_signal(signal.SIGTERM)
+        self.cluster.wait_until("the router to hear", lambda: victim.name in self.draining())
+        others = self.cluster.generate(self.requests[:4], "--concurrency", 4)
+        client.join(timeout=120)
+        self.assertFalse(client.is_alive())
+        self.assertEqual(victim.process.wait(60), 0)
+        self.assertEqual(answers[0]["token_ids"], expected[0]["token_ids"])
+        self.assertEqual(answers[0]["decode_node"], victim.name)
+        self.assert_exact(enumerate(others), "beside a node that drains")
+        self.assertEqual({answer["decode_node"] for answer in others}, {other.name})
+        self.cluster.assert_clean()
+
+    def draining(self):
+        nodes = json.loads(self.cluster.router.http("/api/status"))["nodes"]
+        return [n["info"].get("node_id", n["info"].get("nodeId")) for n in nodes
+                if n.get("load", {}).get("draining")]
+
     def test_decode_out_of_time(self):
         """What is still running at the end of --drain-timeout goes on at the other node."""
         self.give_up("decode-0", "decode", 0, "tarn_decode_requests_running")
@@ -227,6 +256,13 @@ class ClientsTest(FailoverTestCase):
             lambda: self.cluster.router.metrics()["tarn_router_requests_in_flight"] > STREAMS)
         return client, out
 
+    def await_tokens(self, count):
+        """Until the cluster has generated so many more, whoever's they are."""
+        def made():
+            return self.cluster.router.metrics()["tarn_generation_tokens_total"]
+        before = made()
+        self.cluster.wait_until("%d tokens" % count, lambda: made() >= before + count)
+
     def test_killed(self):
         def story():
             for _ in range(3):
@@ -238,20 +274,18 @@ class ClientsTest(FailoverTestCase):
         self.beside_load(story)
         self.assertGreater(self.cluster.router.metrics()[cancelled], before)
 
-    def test_stopped_for_a_while(self):
-        """Its answers wait for it, and then it gets every token."""
+    def test_stutters(self):
+        """Its answers wait for it, and it gets every token. (Who stands still for 15 s is taken for
+        dead: that is how long gRPC's pings wait.)"""
         def story():
             client, out = self.start_client()
             try:
-                client.send_signal(signal.SIGSTOP)
-                finished = 'tarn_router_requests_total{outcome="finished"}'
-                before = self.cluster.router.metrics()[finished]
-                # All of its own have ended at the cluster by then, whoever's are counted.
-                self.cluster.wait_until(
-                    "the cluster to go on", lambda:
-                    self.cluster.router.metrics()[finished] >= before + 4 * STREAMS, timeout=120)
-                client.send_signal(signal.SIGCONT)
-                self.assertEqual(client.wait(60), 0)
+                for _ in range(8):
+                    client.send_signal(signal.SIGSTOP)
+                    self.await_tokens(500)
+                    client.send_signal(signal.SIGCONT)
+                    self.await_tokens(500)
+                self.assertEqual(client.wait(120), 0)
             finally:
                 client.kill()
                 client.wait(10)
@@ -259,8 +293,9 @@ class ClientsTest(FailoverTestCase):
         self.beside_load(story)
 
     def test_deadlines(self):
-        """Whenever the time is up: an error that says so, or the whole answer."""
-        requests = [dict(request, timeout_ms=1 + 60 * i)
+        """Whenever the time is up, or is seen to be too short: an error that says so; else the whole
+        answer."""
+        requests = [dict(request, timeout_ms=int(1.17 ** i))
                     for i, request in enumerate(4 * self.requests)]
 
         def story():
@@ -268,7 +303,7 @@ class ClientsTest(FailoverTestCase):
             late = 0
             for i, answer in enumerate(answers):
                 if "error" in answer:
-                    self.assertEqual(answer["code"], 4, answer)
+                    self.assertIn(answer["code"], (4, 8), answer)  # DEADLINE_, RESOURCE_EXHAUSTED
                     late += 1
                 else:
                     self.assert_exact([(i % STREAMS, answer)], "in time")
