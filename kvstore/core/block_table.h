@@ -136,7 +136,7 @@ class BlockTable {
     std::optional<BlockKey> parent;  // if cached
     BlockTraits traits;              // if cached
     absl::Time last_use;             // if cached
-    bool used = false;               // somebody who holds it now, or did until others let go, used it
+    bool used = false;  // somebody who holds it now, or did until others let go, used it
   };
   TakenPage Take(absl::Time now);
   void AddHold(int32_t page, absl::Time now, HoldFor purpose);
