@@ -187,7 +187,7 @@ std::vector<Candidate> CapacityCandidates(const Slo& slo) {
 // 1 (b).
 void RunCapacity(const Workload& whole) {
   Workload workload = whole;
-  workload.requests.resize(std::min<size_t>(workload.requests.size(), 6000));
+  workload.requests.resize(std::min<size_t>(workload.requests.size(), 4000));
   const double rate =
       static_cast<double>(workload.requests.size()) / absl::ToDoubleSeconds(workload.duration());
   std::cout << absl::StrFormat(
