@@ -170,7 +170,7 @@ std::vector<Candidate> CapacityCandidates(const Slo& slo) {
     }
   }
   for (const bool pool : {false, true}) {
-    for (const int prefill : {6, 5, 4, 3}) {
+    for (const int prefill : {7, 6, 5, 4, 3}) {
       ClusterConfig config = Cluster("Qwen3-8B", "h200", prefill, 8 - prefill);
       config.slo = slo;
       config.hardware.ssd_bytes = 0;
