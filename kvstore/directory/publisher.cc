@@ -225,7 +225,10 @@ class Publisher : public InventoryPublisher {
   }
 
   void SendLoad() {
-    TellLoad();
+    v1::NodeLoad load = load_();
+    for (auto& link : links_) {
+      if (link->open()) link->SendLoad(load);
+    }
     load_timer_ = loop_->PostAfter(options_.load_interval, [this] { SendLoad(); });
   }
 

@@ -12,7 +12,7 @@
 namespace tarn::sim {
 
 // Runs until every request has ended. Deterministic: equal arguments give equal results. Takes some
-// 50 us of one core a request; memory grows with the workload. INVALID_ARGUMENT: the configuration
+// 200 us of one core a request; memory grows with the workload. INVALID_ARGUMENT: the configuration
 // does not fit together, or the model does not fit on a node.
 absl::StatusOr<RunResult> Simulate(const Workload& workload, const ClusterConfig& config);
 

@@ -80,7 +80,7 @@ std::vector<ClusterConfig> Kinds() {
 TEST(Simulate, EveryRequestEndsOnceAndGivesEverythingBack) {
   // Simulate itself checks that each request ends once and that no node holds a page, job or seat
   // afterwards.
-  const Workload workload = Sessions(3, absl::Minutes(1));
+  const Workload workload = Sessions(3, absl::Seconds(40));
   for (const ClusterConfig& config : Kinds()) {
     SCOPED_TRACE(std::string(Name(config.policy)) + ", " + Name(config.rejection));
     const RunSummary summary = Summarize(Replay(workload, config), config.slo);
@@ -95,7 +95,7 @@ TEST(Simulate, EveryRequestEndsOnceAndGivesEverythingBack) {
 }
 
 TEST(Simulate, SameSeedSameBytes) {
-  const Workload workload = Sessions(2, absl::Minutes(2));
+  const Workload workload = Sessions(3, absl::Seconds(15));
   for (const ClusterConfig& config : Kinds()) {
     EXPECT_EQ(Replay(workload, config).ToText(), Replay(workload, config).ToText());
   }
@@ -106,7 +106,7 @@ TEST(Simulate, SameSeedSameBytes) {
 }
 
 TEST(Simulate, SkippedStepsChangeNothing) {
-  const Workload workload = Sessions(2, absl::Minutes(1));
+  const Workload workload = Sessions(2, absl::Seconds(20));
   for (ClusterConfig config : Kinds()) {
     const std::string skipped = Replay(workload, config).ToText();
     config.skip_steps = false;

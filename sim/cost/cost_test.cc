@@ -93,8 +93,16 @@ TEST(StepCost, DecodeReadsWeightsAndKv) {
 TEST(StepCost, TheComputeRoofHoldsForLargeBatches) {
   StepWork work;
   work.AddDecode(1000, 1000);
-  // 1000 x (2000 + 2000 + 40) operations against 4000 + 2000 x 40 bytes.
-  EXPECT_EQ(StepCost(Tiny(), Node()).Of(work), absl::Microseconds(4'040'000));
+  // 1000 x (2000 + 2000) operations against 4000 bytes; then 1000 x 40 against 2000 x 40 bytes.
+  EXPECT_EQ(StepCost(Tiny(), Node()).Of(work), absl::Microseconds(4'000'000 + 80'000));
+}
+
+TEST(StepCost, AChunkDoesNotHideTheAttentionOfOthers) {
+  StepWork work;
+  work.AddChunk(0, 10, false);
+  work.AddDecode(2, 300);
+  // (10 + 2) x 2000 and 2 x 2000 operations; then (55 + 300) x 40, more than (300 + 12) x 40 bytes.
+  EXPECT_EQ(StepCost(Tiny(), Node()).Of(work), absl::Microseconds(28'000 + 355 * 40));
 }
 
 TEST(StepCost, GpusShareTheWorkAndMeetTwiceALayer) {

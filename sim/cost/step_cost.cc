@@ -45,12 +45,14 @@ StepCost::StepCost(ModelShape model, HardwareProfile node)
 
 absl::Duration StepCost::Of(const StepWork& work) const {
   const double tokens = static_cast<double>(work.prefill_tokens) + work.decode_tokens;
-  const double flops = tokens * linear_flops_ + work.samples * head_flops_ +
-                       work.prefill_pairs * prefill_pair_flops_ +
-                       work.decode_context * decode_pair_flops_;
-  double bytes = fixed_bytes_ + kv_bytes_ * (work.prefill_context + work.decode_context + tokens);
-  if (expert_bytes_ > 0) bytes += expert_bytes_ * model_.touched_experts(tokens);
-  const double seconds = std::max(flops / flops_per_s_, bytes / bytes_per_s_) + sync_s_ +
+  const double linear_flops = tokens * linear_flops_ + work.samples * head_flops_;
+  double weights = fixed_bytes_;
+  if (expert_bytes_ > 0) weights += expert_bytes_ * model_.touched_experts(tokens);
+  const double attention_flops =
+      work.prefill_pairs * prefill_pair_flops_ + work.decode_context * decode_pair_flops_;
+  const double kv = kv_bytes_ * (work.prefill_context + work.decode_context + tokens);
+  const double seconds = std::max(linear_flops / flops_per_s_, weights / bytes_per_s_) +
+                         std::max(attention_flops / flops_per_s_, kv / bytes_per_s_) + sync_s_ +
                          tokens * sync_s_per_token_ + overhead_s_;
   return absl::Nanoseconds(static_cast<int64_t>(seconds * 1e9));
 }

@@ -1,9 +1,10 @@
 #pragma once
 
-// How long one step of a model takes on one node: a roofline over its operations and the bytes it
-// reads. Pure.
+// How long one step of a model takes on one node: a roofline for its matrix products and one for
+// its attention, which run one after the other. Pure.
 //
-//   time = max(operations / reached FLOP/s, (weights + KV) / reached bandwidth)
+//   time = max(products / reached FLOP/s, weights / reached bandwidth)
+//          + max(attention / reached FLOP/s, KV / reached bandwidth)
 //          + all-reduces among the node's GPUs + a fixed overhead
 //
 // Attention's part grows with the pairs of tokens that see each other, so a chunk late in a long

@@ -45,7 +45,7 @@ nlohmann::ordered_json ToJson(const PlannedShape& planned) {
 
 std::string PlanTable(const Plan& plan) {
   std::string table =
-      absl::StrFormat("%-34s %4s %6s %6s %8s %8s %8s %8s %7s %7s %8s %8s  %s\n", "shape", "SLO",
+      absl::StrFormat("%-38s %4s %6s %6s %8s %8s %8s %8s %7s %7s %8s %8s  %s\n", "shape", "SLO",
                       "good", "reuse", "TTFT p50", "TTFT p90", "TPOT p50", "TPOT p90", "prefill",
                       "decode", "$/h", "$/M tok", "limit");
   for (size_t i = 0; i < plan.shapes.size(); ++i) {
@@ -53,7 +53,7 @@ std::string PlanTable(const Plan& plan) {
     const RunSummary& s = planned.summary;
     absl::StrAppendFormat(
         &table,
-        "%-34s %4s %5.1f%% %5.1f%% %6.2f s %6.2f s %5.1f ms %5.1f ms %6.0f%% %6.0f%% %8.2f %8.4f  "
+        "%-38s %4s %5.1f%% %5.1f%% %6.2f s %6.2f s %5.1f ms %5.1f ms %6.0f%% %6.0f%% %8.2f %8.4f  "
         "%s%s\n",
         planned.shape.ToText(), planned.meets ? "yes" : "no", 100 * s.good_share,
         100 * s.reused_tokens, s.ttft_s.p50, s.ttft_s.p90, s.tpot_ms.p50, s.tpot_ms.p90,

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,13 +24,16 @@ struct Misses {
   double prefill = 0, decode = 0, tpot = 0;
 };
 
-// Why requests were not good.
+// Why requests were not good. Who waits for a decode seat waits for decode nodes, unless prefill
+// nodes have no time left: then prompts hold the seats while they queue.
 Misses CountMisses(const RunResult& result, const Slo& slo) {
   Misses misses;
+  const bool prefill_full = result.prefill.busy > 0.95;
   for (const Outcome& o : result.requests) {
     if (o.good(slo)) continue;
     if (o.ttft > slo.ttft || !o.done()) {
-      ++(o.router_wait > (o.ttft - o.router_wait) ? misses.decode : misses.prefill);
+      const bool for_seat = !prefill_full && o.router_wait > o.ttft - o.router_wait;
+      ++(for_seat ? misses.decode : misses.prefill);
     } else {
       ++misses.tpot;
     }
@@ -68,7 +69,8 @@ class Planner {
                       const Misses& misses) const;
   double PriceOf(const Shape& shape) const;
   double BestPrice() const;
-  bool WasTried(const Shape& shape) const;
+  // Whether it was tried, or has no more of anything than one that did not do.
+  bool IsDecided(const Shape& shape) const;
   Shape LowerBound(const KvMemory& memory) const;
 
   const Workload& workload_;
@@ -105,9 +107,17 @@ double Planner::BestPrice() const {
   return best;
 }
 
-bool Planner::WasTried(const Shape& shape) const {
+bool Planner::IsDecided(const Shape& shape) const {
   return std::any_of(plan_.shapes.begin(), plan_.shapes.end(), [&shape](const auto& planned) {
-    return planned.shape.ToText() == shape.ToText();
+    const Shape& tried = planned.shape;
+    if (tried.memory.dram_bytes != shape.memory.dram_bytes ||
+        tried.memory.ssd_bytes != shape.memory.ssd_bytes || tried.coupled_nodes > 0) {
+      return false;
+    }
+    if (planned.meets) {
+      return tried.prefill_nodes == shape.prefill_nodes && tried.decode_nodes == shape.decode_nodes;
+    }
+    return tried.prefill_nodes >= shape.prefill_nodes && tried.decode_nodes >= shape.decode_nodes;
   });
 }
 
@@ -194,7 +204,7 @@ absl::Status Planner::Trim(Shape shape) {
     better = false;
     for (int Shape::*kind : {&Shape::prefill_nodes, &Shape::decode_nodes}) {
       Shape less = shape;
-      if (--(less.*kind) < 1 || WasTried(less)) continue;
+      if (--(less.*kind) < 1 || IsDecided(less)) continue;
       ASSIGN_OR_RETURN(const Tried tried, Try(less));
       if (!plan_.shapes[tried.index].meets) continue;
       shape = less;

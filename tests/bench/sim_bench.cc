@@ -170,7 +170,7 @@ std::vector<Candidate> CapacityCandidates(const Slo& slo) {
     }
   }
   for (const bool pool : {false, true}) {
-    for (const int prefill : {6, 5, 4, 3}) {
+    for (const int prefill : {7, 6, 5, 4, 3}) {
       ClusterConfig config = Cluster("Qwen3-8B", "h200", prefill, 8 - prefill);
       config.slo = slo;
       config.hardware.ssd_bytes = 0;
@@ -187,7 +187,7 @@ std::vector<Candidate> CapacityCandidates(const Slo& slo) {
 // 1 (b).
 void RunCapacity(const Workload& whole) {
   Workload workload = whole;
-  workload.requests.resize(std::min<size_t>(workload.requests.size(), 6000));
+  workload.requests.resize(std::min<size_t>(workload.requests.size(), 4000));
   const double rate =
       static_cast<double>(workload.requests.size()) / absl::ToDoubleSeconds(workload.duration());
   std::cout << absl::StrFormat(
