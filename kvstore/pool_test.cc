@@ -378,7 +378,7 @@ TEST_F(PoolTest, ADrainedNodeServesPullsToTheEnd) {
   EXPECT_FALSE(a->Ready().ok());
   ASSERT_TRUE(
       Eventually(loop_, [this] { return subscriber_->nodes().at(NodeId("a")).load.draining(); }));
-  EXPECT_EQ(SourcesOf(1).size(), 1u) << "it stays listed, for those who pull";
+  EXPECT_FALSE(SourcesOf(1).empty()) << "it stays listed, for those who pull";
   absl::StatusOr<BlockOrigin> origin = Pull(*b, 1, sources);
   ASSERT_TRUE(origin.ok()) << origin.status();
   EXPECT_EQ(*origin, BlockOrigin::kRemote);

@@ -89,6 +89,11 @@ class ClusterTest : public ::testing::Test {
       cluster_->Reported(NodeId(id), load);
     }
   }
+  void ReportDraining(const std::string& node, bool draining) {
+    v1::NodeLoad load;
+    load.set_draining(draining);
+    cluster_->Reported(NodeId(node), load);
+  }
   void Finish(const Client& client) {
     loop_.RunUntil([&] { return client.endings() > 0; }, absl::Minutes(2));
   }
@@ -251,10 +256,12 @@ TEST_F(ClusterTest, ALeavingNodeIsLeftAsOftenAsItTakes) {
   const auto client = Ask(100, 500);
   for (int i = 1; i <= 6; ++i) {
     loop_.RunUntil([&] { return client->received == 50 * i; });
-    const std::string node = i % 2 == 1 ? "d0" : "d1";
+    const std::string node = client->generation->Report().decode_node;
+    ReportDraining(node, true);
     nodes_->GiveUp(node);
     loop_.RunUntil([&] { return client->received == 50 * i + 20; });
     nodes_->Revive(node);
+    ReportDraining(node, false);
   }
   Finish(*client);
   EXPECT_EQ(client->received, 500);
@@ -267,7 +274,7 @@ TEST_F(ClusterTest, WaitsForRoomWhenItsNodeDies) {
   BuildTwoOfEach({.seats = 1});
   const auto moved = Ask(100, 1000), other = Ask(100, 300);
   loop_.RunUntil([&] { return moved->received >= 40 && other->received >= 40; });
-  nodes_->Kill("d0");
+  nodes_->Kill(moved->generation->Report().decode_node);
   Finish(*moved);
   EXPECT_EQ(moved->received, 1000);
   EXPECT_EQ(other->received, 300);
