@@ -40,8 +40,8 @@ def tarn_binary(name, copts = [], deps = [], **kwargs):
     cc_binary(name = name, copts = _COPTS + copts, deps = deps + _DEPS, **kwargs)
 
 def tarn_test(name, srcs, copts = [], deps = [], size = "small", **kwargs):
-    """A GoogleTest. Tag "process" what starts the release binaries, "grpc" what talks through gRPC
-    (sanitizers leave them out: see tests/run)."""
+    """A GoogleTest. Tag "process" what starts the release binaries, "grpc" what talks through gRPC,
+    "single-threaded" what is and takes long to build (sanitizers leave them out: see tests/run)."""
     cc_test(
         name = name,
         srcs = srcs,
