@@ -41,12 +41,12 @@ absl::StatusOr<SequenceId> Scheduler::Add(SequenceLimits limits) {
 }
 
 absl::Duration Scheduler::RetryHint() const {
-  if (step_us_ == 0 || sequences_.empty()) return kUnknownRetry;
+  if (pace_.step_us == 0 || sequences_.empty()) return kUnknownRetry;
   int soonest = INT32_MAX;
   for (const auto& [id, sequence] : sequences_) {
     soonest = std::min(soonest, sequence.limits.max_new_tokens - sequence.generated);
   }
-  return std::clamp(absl::Microseconds(soonest * step_us_), kMinRetry, kMaxRetry);
+  return std::clamp(absl::Microseconds(soonest * pace_.step_us), kMinRetry, kMaxRetry);
 }
 
 std::optional<FinishReason> Scheduler::Count(SequenceId id, Sequence& sequence, TokenId token) {
@@ -113,13 +113,13 @@ void Scheduler::OnStepDone(absl::Duration elapsed) {
     if (it != sequences_.end()) Advance(it->second, item.tokens);
   }
   step_.clear();
-  if (tokens > 0) Measured(tokens, attended, elapsed);
+  if (tokens > 0) pace_.Add(tokens, attended, elapsed);
 }
 
-void Scheduler::Measured(double tokens, double attended, absl::Duration elapsed) {
-  step_time_.Add(tokens, attended, elapsed);
+void Scheduler::Pace::Add(double tokens, double attended, absl::Duration elapsed) {
+  step_time.Add(tokens, attended, elapsed);
   const double us = absl::ToDoubleMicroseconds(elapsed);
-  step_us_ = step_us_ == 0 ? us : step_us_ + kSmoothing * (us - step_us_);
+  step_us = step_us == 0 ? us : step_us + kSmoothing * (us - step_us);
 }
 
 int Scheduler::AlikeSteps() const {
@@ -135,19 +135,25 @@ int Scheduler::AlikeSteps() const {
 
 void Scheduler::SkipSteps(std::span<const absl::Duration> elapsed) {
   CHECK(step_.empty()) << "a step is under way";
+  AddAlike(elapsed, pace_);
   const int steps = static_cast<int>(elapsed.size());
-  double attended = 0;
   for (auto& [id, sequence] : sequences_) {
     if (!sequence.running) continue;
     CHECK_EQ(sequence.missing_tokens, 1);
     sequence.generated += steps;
     CHECK_LT(sequence.generated, sequence.limits.max_new_tokens);
     TokenRange& next = sequence.missing.front();
-    attended += AttendedBy(next.begin, next.end);
     next = {next.begin + steps, next.end + steps};
   }
+}
+
+void Scheduler::AddAlike(std::span<const absl::Duration> elapsed, Pace& pace) const {
+  double attended = 0;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.running) attended += sequence.missing.front().begin;
+  }
   for (const absl::Duration step : elapsed) {
-    Measured(running_, attended, step);
+    pace.Add(running_, attended, step);
     attended += running_;
   }
 }
@@ -183,21 +189,22 @@ absl::Time Scheduler::NextDeadline() const {
   return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
 }
 
-SchedulerLoad Scheduler::LoadAfter(std::span<const absl::Duration> elapsed) const {
-  Scheduler later(*this);
-  later.SkipSteps(elapsed);
-  return later.load();
+SchedulerLoad Scheduler::load() const {
+  return {
+      .seated = static_cast<int>(sequences_.size()), .running = running_, .step_us = pace_.step_us};
 }
 
-SchedulerLoad Scheduler::load() const {
-  SchedulerLoad load = {.seated = static_cast<int>(sequences_.size()),
-                        .running = running_,
-                        .step_us = step_us_,
-                        .step_time = step_time_.Fit()};
+SchedulerReport Scheduler::ReportAfter(std::span<const absl::Duration> elapsed) const {
+  Pace pace = pace_;
+  if (!elapsed.empty()) AddAlike(elapsed, pace);
+  SchedulerReport report{load()};
+  report.step_us = pace.step_us;
+  report.step_time = pace.step_time.Fit();
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence.running) load.kv_tokens += ContextOf(sequence);
+    if (sequence.running) report.kv_tokens += ContextOf(sequence);
   }
-  return load;
+  report.kv_tokens += static_cast<int64_t>(elapsed.size()) * running_;
+  return report;
 }
 
 }  // namespace tarn::decode

@@ -61,6 +61,10 @@ struct SchedulerLoad {
   int seated = 0;
   int running = 0;
   double step_us = 0;  // smoothed; 0: not yet measured
+};
+
+// The same and what takes longer to work out, for others to plan by.
+struct SchedulerReport : SchedulerLoad {
   StepTime step_time;
   int64_t kv_tokens = 0;  // context of the running sequences
 };
@@ -94,8 +98,8 @@ class Scheduler {
   // Does what so many rounds of PlanStep, OnStepDone and OnSampled would, with tokens that end
   // nothing. At most AlikeSteps(); no step is under way.
   void SkipSteps(std::span<const absl::Duration> elapsed);
-  // load() after so many more steps.
-  SchedulerLoad LoadAfter(std::span<const absl::Duration> elapsed) const;
+  // Report() after so many more steps.
+  SchedulerReport ReportAfter(std::span<const absl::Duration> elapsed) const;
 
   // A token was drawn for a running sequence. A reason: it was the last, and the sequence is
   // forgotten.
@@ -109,11 +113,17 @@ class Scheduler {
   absl::Time NextDeadline() const;
 
   SchedulerLoad load() const;
-  int seated() const { return static_cast<int>(sequences_.size()); }
+  SchedulerReport Report() const { return ReportAfter({}); }
 
  private:
-  Scheduler(const Scheduler&) = default;
-  void Measured(double tokens, double attended, absl::Duration elapsed);
+  // How long steps take.
+  struct Pace {
+    double step_us = 0;  // smoothed
+    StepTimeFit step_time{StepTimeFit::Prior::kFixedCost};
+    void Add(double tokens, double attended, absl::Duration elapsed);
+  };
+  // Counts steps that are alike, from now on.
+  void AddAlike(std::span<const absl::Duration> elapsed, Pace& pace) const;
 
   struct Sequence {
     SequenceLimits limits;
@@ -138,8 +148,7 @@ class Scheduler {
   int running_ = 0;
   std::set<std::pair<absl::Time, SequenceId>> deadlines_;
   std::vector<StepItem> step_;  // the planned one, while it runs
-  double step_us_ = 0;
-  StepTimeFit step_time_{StepTimeFit::Prior::kFixedCost};
+  Pace pace_;
 };
 
 }  // namespace tarn::decode

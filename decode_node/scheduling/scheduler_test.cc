@@ -61,7 +61,7 @@ TEST(Scheduler, SkippedStepsAreAsIfTheyHadBeenRun) {
   EXPECT_EQ(one.AlikeSteps(), 3);
   const std::vector<absl::Duration> elapsed = {absl::Milliseconds(5), absl::Milliseconds(7),
                                                absl::Milliseconds(6)};
-  EXPECT_EQ(one.LoadAfter({elapsed.data(), 1}).step_us, 5000);
+  EXPECT_EQ(one.ReportAfter({elapsed.data(), 1}).step_us, 5000);
   one.SkipSteps(elapsed);
   for (const absl::Duration step : elapsed) {
     const std::vector<StepItem> items = other.PlanStep();

@@ -457,7 +457,7 @@ void DecodeSessions::OnItem(const InStep& part, const engine::StepOutput& output
 }
 
 v1::NodeLoad DecodeSessions::Load() const {
-  const SchedulerLoad from = scheduler_.load();
+  const SchedulerReport from = scheduler_.Report();
   v1::NodeLoad load;
   load.set_running(from.running);
   load.set_max_running(options_.scheduling.max_batch);
@@ -465,9 +465,7 @@ v1::NodeLoad DecodeSessions::Load() const {
   load.set_step_us(from.step_us);
   load.set_kv_tokens(from.kv_tokens);
   load.set_next_seat_us(absl::ToInt64Microseconds(scheduler_.RetryHint()));
-  load.mutable_step_time()->set_base_us(from.step_time.base_us);
-  load.mutable_step_time()->set_us_per_token(from.step_time.us_per_token);
-  load.mutable_step_time()->set_us_per_attended(from.step_time.us_per_attended);
+  *load.mutable_step_time() = kvstore::ToProto(from.step_time);
   load.set_draining(draining_);
   load.set_prompt_tokens(prompt_tokens_);
   load.set_hit_tokens(hit_tokens_);

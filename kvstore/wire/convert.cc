@@ -120,6 +120,18 @@ absl::StatusOr<InventoryChange> FromProto(const v1::InventoryRemove& proto) {
   return InventoryChange{.added = false, .key = key, .tier = tier};
 }
 
+v1::StepTime ToProto(const StepTime& time) {
+  v1::StepTime proto;
+  proto.set_base_us(time.base_us);
+  proto.set_us_per_token(time.us_per_token);
+  proto.set_us_per_attended(time.us_per_attended);
+  return proto;
+}
+
+StepTime FromProto(const v1::StepTime& proto) {
+  return {proto.base_us(), proto.us_per_token(), proto.us_per_attended()};
+}
+
 std::string Describe(const v1::NodeInfo& info) {
   return absl::StrCat(info.node_id(), " (incarnation ", absl::Hex(info.incarnation()), ")");
 }

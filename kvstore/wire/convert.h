@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/block_key.h"
+#include "common/base/step_time.h"
 #include "common/memory/block_layout.h"
 #include "kvstore/core/types.h"
 #include "proto/common.pb.h"
@@ -27,6 +28,9 @@ v1::InventoryAdd ToInventoryAdd(const InventoryChange& change);
 v1::InventoryRemove ToInventoryRemove(const InventoryChange& change);
 absl::StatusOr<InventoryChange> FromProto(const v1::InventoryAdd& add);
 absl::StatusOr<InventoryChange> FromProto(const v1::InventoryRemove& remove);
+
+v1::StepTime ToProto(const StepTime& time);
+StepTime FromProto(const v1::StepTime& time);
 
 // "prefill-0 (incarnation 12ab)": for messages.
 std::string Describe(const v1::NodeInfo& info);

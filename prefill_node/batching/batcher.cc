@@ -175,10 +175,15 @@ BatcherLoad Batcher::load() const {
   load.running = running();
   load.handing_over = static_cast<int>(jobs_.size()) - load.waiting - load.running;
   load.waiting_tokens = missing_tokens_;
-  load.waiting_attended = std::max(0.0, missing_attended_);
   load.us_per_token = us_per_token_;
-  load.step_time = step_time_.Fit();
   return load;
+}
+
+BatcherReport Batcher::Report() const {
+  BatcherReport report{load()};
+  report.waiting_attended = std::max(0.0, missing_attended_);
+  report.step_time = step_time_.Fit();
+  return report;
 }
 
 }  // namespace tarn::prefill

@@ -65,9 +65,13 @@ struct BatcherLoad {
   int waiting = 0;
   int running = 0;
   int handing_over = 0;
-  int64_t waiting_tokens = 0;   // still to compute, of all jobs
-  double waiting_attended = 0;  // by them, see StepTime
-  double us_per_token = 0;      // smoothed over steps; 0: not yet measured
+  int64_t waiting_tokens = 0;  // still to compute, of all jobs
+  double us_per_token = 0;     // smoothed over steps; 0: not yet measured
+};
+
+// The same and what takes longer to work out, for others to plan by.
+struct BatcherReport : BatcherLoad {
+  double waiting_attended = 0;  // by the waiting tokens, see StepTime
   StepTime step_time;
 };
 
@@ -105,6 +109,7 @@ class Batcher {
   absl::Time NextDeadline() const;
 
   BatcherLoad load() const;
+  BatcherReport Report() const;
 
  private:
   struct Job {

@@ -457,7 +457,7 @@ void PrefillSessions::Finish(Job& job, const engine::SampledToken& token) {
 }
 
 v1::NodeLoad PrefillSessions::Load() const {
-  const BatcherLoad from = batcher_.load();
+  const BatcherReport from = batcher_.Report();
   v1::NodeLoad load;
   load.set_running(from.running);
   load.set_max_running(options_.batching.max_running);
@@ -466,9 +466,7 @@ v1::NodeLoad PrefillSessions::Load() const {
   load.set_prefill_us_per_token(from.us_per_token);
   load.set_waiting_attended(from.waiting_attended);
   load.set_step_tokens(options_.batching.chunk_tokens);
-  load.mutable_step_time()->set_base_us(from.step_time.base_us);
-  load.mutable_step_time()->set_us_per_token(from.step_time.us_per_token);
-  load.mutable_step_time()->set_us_per_attended(from.step_time.us_per_attended);
+  *load.mutable_step_time() = kvstore::ToProto(from.step_time);
   load.set_draining(draining_);
   load.set_prompt_tokens(prompt_tokens_);
   load.set_hit_tokens(hit_tokens_);

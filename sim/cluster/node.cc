@@ -25,11 +25,11 @@ Node::Node(NodeOptions options, const StepCost* cost, kvstore::BlockIndex* index
 bool Node::idle() const {
   const prefill::BatcherLoad load = batcher_.load();
   return !stepping_ && cache_.idle() && load.waiting + load.running + load.handing_over == 0 &&
-         scheduler_.seated() == 0;
+         scheduler_.load().seated == 0;
 }
 
 router::NodeLoad Node::Load() const {
-  const prefill::BatcherLoad prompts = batcher_.load();
+  const prefill::BatcherReport prompts = batcher_.Report();
   router::NodeLoad load;
   load.hbm_pages = cache_.hbm_pages();
   load.hbm_pages_reserved = cache_.hbm_pages_taken();
@@ -44,8 +44,7 @@ router::NodeLoad Node::Load() const {
     absl::Time end = step_start_;
     size_t done = 0;
     while (done < run_.size() && (end += run_[done]) <= world_->Now()) ++done;
-    const decode::SchedulerLoad answers =
-        done > 0 ? scheduler_.LoadAfter({run_.data(), done}) : scheduler_.load();
+    const decode::SchedulerReport answers = scheduler_.ReportAfter({run_.data(), done});
     load.running = answers.seated;
     load.max_running = options_.scheduling.max_batch;
     load.kv_tokens = answers.kv_tokens;
