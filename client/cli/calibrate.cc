@@ -8,26 +8,12 @@
 #include "client/cli/commands.h"
 #include "client/cli/shape.h"
 #include "client/lib/client.h"
+#include "common/base/mean.h"
 #include "common/base/status.h"
 #include "sim/cost/calibration.h"
 
 namespace tarn::client {
 namespace {
-
-// The mean of the positive values that it is given.
-class Mean {
- public:
-  void Add(double value) {
-    if (value <= 0) return;
-    sum_ += value;
-    ++count_;
-  }
-  double value() const { return count_ > 0 ? sum_ / count_ : 0; }
-
- private:
-  double sum_ = 0;
-  int count_ = 0;
-};
 
 // Over all nodes and all times that they were asked.
 class Observations {
@@ -52,19 +38,19 @@ class Observations {
   }
 
   sim::MeasuredRates Rates() const {
-    return {.prefill_us_per_token = prefill_.value(),
-            .decode_step_us = step_.value(),
-            .decode_batch = batch_.value(),
-            .decode_context = context_.value(),
-            .pull_bytes_per_us = pull_.value(),
-            .ssd_read_bytes_per_us = ssd_read_.value(),
-            .hbm_kv_bytes = hbm_.value(),
-            .dram_bytes = dram_.value(),
-            .ssd_bytes = ssd_.value()};
+    return {.prefill_us_per_token = prefill_.Or(0),
+            .decode_step_us = step_.Or(0),
+            .decode_batch = batch_.Or(0),
+            .decode_context = context_.Or(0),
+            .pull_bytes_per_us = pull_.Or(0),
+            .ssd_read_bytes_per_us = ssd_read_.Or(0),
+            .hbm_kv_bytes = hbm_.Or(0),
+            .dram_bytes = dram_.Or(0),
+            .ssd_bytes = ssd_.Or(0)};
   }
 
  private:
-  Mean prefill_, step_, batch_, context_, pull_, ssd_read_, hbm_, dram_, ssd_;
+  PositiveMean prefill_, step_, batch_, context_, pull_, ssd_read_, hbm_, dram_, ssd_;
 };
 
 std::string Measured(const char* what, double value, const char* unit) {

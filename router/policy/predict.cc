@@ -2,23 +2,10 @@
 
 #include <algorithm>
 
+#include "common/base/mean.h"
+
 namespace tarn::router {
 namespace {
-
-// The mean of the positive values it is given.
-class Mean {
- public:
-  void Add(double value) {
-    if (value <= 0) return;
-    sum_ += value;
-    ++count_;
-  }
-  double Or(double otherwise) const { return count_ > 0 ? sum_ / count_ : otherwise; }
-
- private:
-  double sum_ = 0;
-  int count_ = 0;
-};
 
 double Either(double measured, double prior) { return measured > 0 ? measured : prior; }
 
@@ -50,7 +37,7 @@ StepTime MeasuredStep(const NodeView& node) {
 }
 
 Rates PriorRates(const ClusterView& view, NodeRole role) {
-  Mean pull, ssd;
+  PositiveMean pull, ssd;
   StepTime sum;
   int measured = 0;
   for (const auto& [id, node] : view.nodes()) {
