@@ -175,6 +175,7 @@ Refusal Decision::Refuse(const Demand& demand) const {
 
 std::variant<PrefillChoice, Refusal> Decision::ChoosePrefill(Random* random) const {
   std::vector<std::pair<const NodeId*, PrefillPrediction>> choices;
+  choices.reserve(view_.nodes().size());
   EachPrefill(false, [&](const NodeId& id, auto, const auto&, const PrefillPrediction& predicted) {
     choices.emplace_back(&id, predicted);
   });

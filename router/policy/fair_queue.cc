@@ -55,9 +55,9 @@ void FairQueue::Start(RequestId id) {
   virtual_time_ = 0;
 }
 
-void FairQueue::Remove(RequestId id) {
+bool FairQueue::Remove(RequestId id) {
   const auto it = waiting_.find(id);
-  if (it == waiting_.end()) return;
+  if (it == waiting_.end()) return false;
   const Waiting waiting = std::move(it->second);
   waiting_.erase(it);
   Take(waiting);
@@ -68,6 +68,7 @@ void FairQueue::Remove(RequestId id) {
   if (tenant->second.waiting == 0 && tenant->second.end_tag <= virtual_time_) {
     tenants_.erase(tenant);
   }
+  return true;
 }
 
 void FairQueue::Take(const Waiting& waiting) {

@@ -49,8 +49,8 @@ class FairQueue {
   std::optional<RequestId> Next() const;
   // The request goes to the nodes: its tenant has had that much now.
   void Start(RequestId id);
-  // It is no longer wanted, and has cost nothing. Harmless if it is not here.
-  void Remove(RequestId id);
+  // It is no longer wanted, and has cost nothing. False: it was not here.
+  bool Remove(RequestId id);
 
   int size() const { return static_cast<int>(waiting_.size()); }
   int64_t tokens() const { return tokens_; }

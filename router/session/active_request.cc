@@ -274,17 +274,17 @@ void ActiveRequest::Enqueue(const Hold& hold) {
     context_->metrics->refusals.With({"queue_full"}).Add();
     return Handle(event::NotChosen{status, std::max(hold.wait, kLeastRetry)});
   }
-  queued_ = true;
-  context_->metrics->requests_queued.Set(context_->queue->size());
+  ShowQueue();
   context_->pump(hold.wait);
 }
+
+void ActiveRequest::ShowQueue() { context_->metrics->requests_queued.Set(context_->queue->size()); }
 
 std::optional<absl::Duration> ActiveRequest::TryStart() {
   const RouteResult result = Route(wants_decode_, 0);
   if (const auto* hold = std::get_if<Hold>(&result)) return hold->wait;
-  queued_ = false;
   context_->queue->Start(id_);
-  context_->metrics->requests_queued.Set(context_->queue->size());
+  ShowQueue();
   Follow(result);
   return std::nullopt;
 }
@@ -344,10 +344,8 @@ Slo ActiveRequest::SloLeft(absl::Time now) const {
 }
 
 void ActiveRequest::SettlePlacements() {
-  if (queued_ && state_.phase() == Phase::kEnded) {
-    queued_ = false;
-    context_->queue->Remove(id_);
-    context_->metrics->requests_queued.Set(context_->queue->size());
+  if (state_.phase() == Phase::kEnded && context_->queue->Remove(id_)) {
+    ShowQueue();
     context_->pump(absl::ZeroDuration());
   }
   const Phase phase = state_.phase();

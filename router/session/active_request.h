@@ -103,6 +103,7 @@ class ActiveRequest : public Generation {
   void Decide(bool wants_decode);
   RouteResult Route(bool wants_decode, int64_t tokens_ahead);
   void Enqueue(const Hold& hold);
+  void ShowQueue();
   void NotePrediction(double us);
   void Follow(const RouteResult& result);
   // What others wait behind: an answer that has begun goes before all that have not.
@@ -126,7 +127,6 @@ class ActiveRequest : public Generation {
   GenerationSink* const sink_;
   RequestState state_;
   bool ended_ = false;
-  bool queued_ = false;
   bool wants_decode_ = true;  // what the choice that is waited for is about
   TimerId deadline_ = 0, pause_ = 0, posted_ = 0;
 
