@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/loopback/loopback_transport.h"
 #include "kvstore/client/pool_service.h"
@@ -21,15 +22,6 @@ namespace tarn::kvstore {
 namespace {
 
 constexpr absl::Duration kLimit = absl::Seconds(60);
-
-void RunOn(EventLoop& loop, const std::function<void()>& task) {
-  std::promise<void> ran;
-  loop.Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
-}
 
 // A transport to which the peers in `silent` do not answer, until Release.
 class SilentPeersTransport : public LoopbackTransport {
@@ -89,7 +81,7 @@ class Answerer {
     auto server = RpcServer::Start({.listen = listen}, {&service_});
     CHECK(server.ok()) << server.status();
     rpc_ = std::move(*server);
-    RunOn(loop, [this] { service_.SetSelf(InfoOf(name_)); });
+    RunOnLoop(loop, [this] { service_.SetSelf(InfoOf(name_)); });
   }
   std::string worker() const { return transport_.Address(); }
   // Asked for, in order; on the loop.
@@ -110,7 +102,7 @@ class Answerer {
 class PeersTest : public testing::Test {
  protected:
   PeersTest() {
-    RunOn(loop_, [this] {
+    RunOnLoop(loop_, [this] {
       peers_ = std::make_unique<Peers>(
           &loop_, std::vector<EventLoop*>{&connect_loops_[0], &connect_loops_[1]}, &transport_);
       peers_->SetSelf(InfoOf("self"));
@@ -120,12 +112,12 @@ class PeersTest : public testing::Test {
     // A call that was cancelled still ends on the loop.
     EXPECT_TRUE(Eventually([this] { return peers_->Stats().handshakes == 0; }));
     for (RealEventLoop& loop : connect_loops_) loop.Stop();
-    RunOn(loop_, [this] { peers_.reset(); });
+    RunOnLoop(loop_, [this] { peers_.reset(); });
   }
 
   using Outcome = std::promise<absl::StatusOr<PeerId>>;
   void Resolve(const BlockSource& source, Outcome* outcome, absl::Duration timeout = kLimit) {
-    RunOn(loop_, [&] {
+    RunOnLoop(loop_, [&] {
       peers_->Resolve(source, loop_.Now() + timeout, [outcome](absl::StatusOr<PeerId> peer) {
         outcome->set_value(std::move(peer));
       });
@@ -138,20 +130,10 @@ class PeersTest : public testing::Test {
   }
   PeersStats Stats() {
     PeersStats stats;
-    RunOn(loop_, [&] { stats = peers_->Stats(); });
+    RunOnLoop(loop_, [&] { stats = peers_->Stats(); });
     return stats;
   }
-  bool Eventually(const std::function<bool()>& holds) {
-    std::promise<bool> result;
-    absl::Time limit = loop_.Now() + kLimit;
-    std::function<void()> look = [&] {
-      bool held = holds();
-      if (held || loop_.Now() > limit) return result.set_value(held);
-      loop_.PostAfter(absl::Milliseconds(2), look);
-    };
-    loop_.Post(look);
-    return result.get_future().get();
-  }
+  bool Eventually(const std::function<bool()>& holds) { return WaitOnLoop(loop_, kLimit, holds); }
 
   RealEventLoop loop_{"peers"};
   RealEventLoop connect_loops_[2] = {RealEventLoop("connect-0"), RealEventLoop("connect-1")};
@@ -176,7 +158,7 @@ TEST_F(PeersTest, AFailureIsRememberedForAWhile) {
   BlockSource source = a->source();
   a.reset();
   Outcome first, second;
-  RunOn(loop_, [&] {
+  RunOnLoop(loop_, [&] {
     // The second one asks the moment the first is told.
     peers_->Resolve(source, loop_.Now() + kLimit, [&](absl::StatusOr<PeerId> peer) {
       first.set_value(std::move(peer));
@@ -234,7 +216,7 @@ TEST_F(PeersTest, BlocksAreStagedByTheirOwnerAndEachHasItsAnswer) {
   std::vector<absl::StatusOr<BlockAddress>> answers(kBlocks, absl::UnknownError("none"));
   std::promise<void> all;
   int left = kBlocks;
-  RunOn(loop_, [&] {
+  RunOnLoop(loop_, [&] {
     for (int i = 0; i < kBlocks; ++i) {
       BlockKey key;
       key.bytes[0] = static_cast<uint8_t>(i);
@@ -255,7 +237,7 @@ TEST_F(PeersTest, BlocksAreStagedByTheirOwnerAndEachHasItsAnswer) {
       EXPECT_EQ(*answers[i], (BlockAddress{3, i % 256 * 4096u, 7}));
     }
   }
-  RunOn(loop_, [&] { EXPECT_EQ(a.staged().size(), static_cast<size_t>(kBlocks)); });
+  RunOnLoop(loop_, [&] { EXPECT_EQ(a.staged().size(), static_cast<size_t>(kBlocks)); });
 }
 
 TEST_F(PeersTest, ANodeThatIsGoneStagesNothing) {
@@ -263,7 +245,7 @@ TEST_F(PeersTest, ANodeThatIsGoneStagesNothing) {
   BlockSource source = a->source();
   a.reset();
   std::promise<absl::StatusOr<BlockAddress>> answer;
-  RunOn(loop_, [&] {
+  RunOnLoop(loop_, [&] {
     peers_->Stage(source, BlockKey{}, loop_.Now() + absl::Milliseconds(500),
                   [&](absl::StatusOr<BlockAddress> at) { answer.set_value(std::move(at)); });
   });

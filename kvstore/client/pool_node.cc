@@ -344,16 +344,10 @@ void PoolNodeImpl::Shutdown(absl::Duration grace) {
 }
 
 void PoolNodeImpl::WaitForTransfers() {
-  std::promise<void> ended;
-  absl::Time limit = loop_.Now() + kTransferGrace;
-  std::function<void()> look = [&] {
-    bool quiet = pool_->Stats().pulls_in_flight == 0 && peers_->Stats().handshakes == 0 &&
-                 peers_->Stats().stagings == 0;
-    if (quiet || loop_.Now() >= limit) return ended.set_value();
-    loop_.PostAfter(absl::Milliseconds(5), look);
-  };
-  loop_.Post(look);
-  ended.get_future().get();
+  WaitOnLoop(loop_, kTransferGrace, [this] {
+    return pool_->Stats().pulls_in_flight == 0 && peers_->Stats().handshakes == 0 &&
+           peers_->Stats().stagings == 0;
+  });
 }
 
 PoolNodeImpl::~PoolNodeImpl() {

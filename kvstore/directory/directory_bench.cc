@@ -11,11 +11,11 @@
 
 #include <cstring>
 #include <ctime>
-#include <future>
 #include <memory>
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "kvstore/directory/inventory_wire.h"
 #include "kvstore/directory/publisher.h"
@@ -45,15 +45,6 @@ InventoryChange BlockOf(uint64_t number) {
   return {.added = true, .key = KeyOf(number), .tier = Tier::kSsd, .address = {1, number << 12, 1}};
 }
 
-void RunOn(EventLoop& loop, const std::function<void()>& task) {
-  std::promise<void> ran;
-  loop.Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
-}
-
 class Directory {
  public:
   Directory() {
@@ -64,18 +55,18 @@ class Directory {
   }
   ~Directory() {
     rpc_->Shutdown(absl::ZeroDuration());
-    RunOn(loop_, [this] { service_.reset(); });
+    RunOnLoop(loop_, [this] { service_.reset(); });
   }
   std::string address() const { return rpc_->address(); }
   EventLoop& loop() { return loop_; }
   double LoopSeconds() {
     double seconds = 0;
-    RunOn(loop_, [&] { seconds = CpuSeconds(CLOCK_THREAD_CPUTIME_ID); });
+    RunOnLoop(loop_, [&] { seconds = CpuSeconds(CLOCK_THREAD_CPUTIME_ID); });
     return seconds;
   }
   DirectoryStats Stats() {
     DirectoryStats stats;
-    RunOn(loop_, [&] { stats = service_->Stats(); });
+    RunOnLoop(loop_, [&] { stats = service_->Stats(); });
     return stats;
   }
 
@@ -204,7 +195,7 @@ void BM_Snapshot(benchmark::State& state) {
     std::unique_ptr<InventoryPublisher> publisher;
     double read_cpu = 0, longest = 0, cpu = CpuSeconds();
     absl::Time start = loop.Now();
-    RunOn(loop, [&] {
+    RunOnLoop(loop, [&] {
       InventoryPublisherOptions options;
       options.directories = {directory.address()};
       options.info.set_node_id("node-0");
@@ -227,13 +218,13 @@ void BM_Snapshot(benchmark::State& state) {
       bool is = false;
       while (!is) {
         absl::SleepFor(absl::Milliseconds(5));
-        RunOn(loop, [&] { is = done(); });
+        RunOnLoop(loop, [&] { is = done(); });
       }
     };
     wait([&] { return publisher->synced() == 1; });
     absl::Time published = loop.Now();
     std::unique_ptr<DirectorySubscriber> subscriber;
-    RunOn(loop, [&] {
+    RunOnLoop(loop, [&] {
       subscriber = DirectorySubscriber::Start({.directories = {directory.address()}}, &loop, {});
     });
     wait([&] { return subscriber->current(); });
@@ -246,7 +237,7 @@ void BM_Snapshot(benchmark::State& state) {
     rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     state.counters["peak_MB"] = static_cast<double>(usage.ru_maxrss) / 1024;
-    RunOn(loop, [&] {
+    RunOnLoop(loop, [&] {
       subscriber.reset();
       publisher.reset();
     });

@@ -19,6 +19,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/rpc/server_stream.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/transport/loopback/loopback_transport.h"
 #include "kvstore/client/fake_peers.h"
@@ -40,26 +41,9 @@ BlockKey Key(int number) {
   return ChildKey(BlockKey{}, {&token, 1});
 }
 
-void RunOn(EventLoop& loop, const std::function<void()>& task) {
-  std::promise<void> ran;
-  loop.Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
-}
-
 // Asks on the loop until it holds; false after kLimit.
 bool Eventually(EventLoop& loop, const std::function<bool()>& holds) {
-  std::promise<bool> result;
-  absl::Time limit = loop.Now() + kLimit;
-  std::function<void()> look = [&] {
-    bool held = holds();
-    if (held || loop.Now() > limit) return result.set_value(held);
-    loop.PostAfter(absl::Milliseconds(2), look);
-  };
-  loop.Post(look);
-  return result.get_future().get();
+  return WaitOnLoop(loop, kLimit, holds);
 }
 
 // Known nodes come back, however slow the machine is: nothing here depends on that time.
@@ -76,7 +60,7 @@ class Directory {
   }
   ~Directory() {
     rpc_->Shutdown(absl::ZeroDuration());
-    RunOn(loop_, [this] { service_.reset(); });
+    RunOnLoop(loop_, [this] { service_.reset(); });
   }
   std::string address() const { return rpc_->address(); }
   bool Eventually(const std::function<bool(const DirectoryStats&)>& holds) {
@@ -84,7 +68,7 @@ class Directory {
   }
   DirectoryStats Stats() {
     DirectoryStats stats;
-    RunOn(loop_, [&] { stats = service_->Stats(); });
+    RunOnLoop(loop_, [&] { stats = service_->Stats(); });
     return stats;
   }
 
@@ -106,7 +90,7 @@ v1::NodeInfo InfoOf(const std::string& name, uint64_t incarnation = 1) {
 class Node {
  public:
   Node(const std::string& name, std::vector<std::string> directories, int pages = 64) {
-    RunOn(loop_, [&] {
+    RunOnLoop(loop_, [&] {
       auto pool =
           NodePool::Create({.layout = kLayout, .hbm_pages = pages}, &loop_, &transport_, &peers_);
       CHECK(pool.ok()) << pool.status();
@@ -131,7 +115,7 @@ class Node {
   }
   // Without goodbye: the streams break.
   ~Node() {
-    RunOn(loop_, [this] {
+    RunOnLoop(loop_, [this] {
       publisher_.reset();
       pool_.reset();
     });
@@ -139,7 +123,7 @@ class Node {
 
   // Caches the block; beyond `pages` another one goes.
   void Publish(int number) {
-    RunOn(loop_, [&] {
+    RunOnLoop(loop_, [&] {
       auto pages = pool_->Reserve(RequestId(1), 1, absl::InfiniteFuture());
       PageRef page = pool_->Allocate(*pages);
       SealBlock(kLayout, pool_->IdentityFor(page, Key(number), 16), page.bytes());
@@ -148,7 +132,7 @@ class Node {
   }
   bool Has(int number) {
     bool has = false;
-    RunOn(loop_, [&] {
+    RunOnLoop(loop_, [&] {
       BlockKey key = Key(number);
       has = pool_->MatchLocal({&key, 1}) == 1;
     });
@@ -156,7 +140,7 @@ class Node {
   }
   int synced() {
     int synced = 0;
-    RunOn(loop_, [&] { synced = publisher_->synced(); });
+    RunOnLoop(loop_, [&] { synced = publisher_->synced(); });
     return synced;
   }
 
@@ -174,7 +158,7 @@ class Node {
 class Watcher {
  public:
   explicit Watcher(std::vector<std::string> directories) {
-    RunOn(loop_, [&] {
+    RunOnLoop(loop_, [&] {
       ClusterListener listener;
       listener.on_joined = [this](const ClusterNode& n) {
         events_.push_back("+" + n.info.node_id());
@@ -190,7 +174,7 @@ class Watcher {
     });
   }
   ~Watcher() {
-    RunOn(loop_, [this] { subscriber_.reset(); });
+    RunOnLoop(loop_, [this] { subscriber_.reset(); });
   }
   bool Eventually(const std::function<bool(const DirectorySubscriber&)>& holds) {
     return kvstore::Eventually(loop_, [&] { return holds(*subscriber_); });
@@ -217,13 +201,13 @@ class Watcher {
   }
   std::vector<std::string> events() {
     std::vector<std::string> events;
-    RunOn(loop_, [&] { events = events_; });
+    RunOnLoop(loop_, [&] { events = events_; });
     return events;
   }
   // What was last told of a block.
   InventoryChange told(int number) {
     InventoryChange change;
-    RunOn(loop_, [&] { change = told_[Key(number)]; });
+    RunOnLoop(loop_, [&] { change = told_[Key(number)]; });
     return change;
   }
   // Keeps the loop busy, so that nothing is read, while `task` runs here.
@@ -493,7 +477,7 @@ TEST(DirectoryTest, ALargeSnapshotComesInParts) {
     std::memcpy(key.bytes.data(), &place, sizeof(place));
     return InventoryChange{.added = true, .key = key, .tier = Tier::kSsd, .address = {0, 4096, 1}};
   };
-  RunOn(loop, [&] {
+  RunOnLoop(loop, [&] {
     InventoryPublisherOptions options;
     options.directories = {directory.address()};
     options.info = InfoOf("a");
@@ -526,7 +510,7 @@ TEST(DirectoryTest, ALargeSnapshotComesInParts) {
   }));
   EXPECT_LE(most, 4096);
   EXPECT_GE(parts, kBlocks / 4096);
-  RunOn(loop, [&] { publisher.reset(); });
+  RunOnLoop(loop, [&] { publisher.reset(); });
 }
 
 // A directory that loses every `lose`-th message with blocks on its way in, until it has seen
@@ -540,7 +524,7 @@ class LossyDirectory : public v1::Directory::CallbackService {
   }
   ~LossyDirectory() override {
     rpc_->Shutdown(absl::ZeroDuration());
-    RunOn(loop_, [this] { stream_.reset(); });
+    RunOnLoop(loop_, [this] { stream_.reset(); });
   }
   std::string address() const { return rpc_->address(); }
   EventLoop& loop() { return loop_; }

@@ -20,6 +20,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/random.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "common/runtime/sim/sim_event_loop.h"
@@ -63,17 +64,7 @@ class RealLoopDriver : public LoopDriver {
   ~RealLoopDriver() override { loop_.Stop(); }
   EventLoop& loop() override { return loop_; }
 
-  void OnLoop(const std::function<void()>& task) override {
-    bool ran = false;
-    loop_.Post([&] {
-      task();
-      MutexLock lock(mutex_);
-      ran = true;
-      changed_.notify_all();
-    });
-    MutexLock lock(mutex_);
-    while (!ran) changed_.wait(mutex_);
-  }
+  void OnLoop(const std::function<void()>& task) override { RunOnLoop(loop_, task); }
 
   bool RunUntil(const std::function<bool()>& done) override {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);

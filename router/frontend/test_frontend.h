@@ -5,7 +5,6 @@
 #include <glog/logging.h>
 
 #include <functional>
-#include <future>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "common/http/router.h"
 #include "common/http/server.h"
 #include "common/rpc/server.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/real/real_event_loop.h"
 #include "router/frontend/frontend.h"
 #include "router/frontend/test_model.h"
@@ -55,14 +55,7 @@ class TestFrontend {
   }
 
   // Runs `task` on the loop and waits for it.
-  void OnLoop(const std::function<void()>& task) {
-    std::promise<void> done;
-    loop_.Post([&] {
-      task();
-      done.set_value();
-    });
-    done.get_future().wait();
-  }
+  void OnLoop(const std::function<void()>& task) { RunOnLoop(loop_, task); }
 
   // Whether `condition`, asked on the loop, comes true within 30 s.
   bool Eventually(const std::function<bool()>& condition) {

@@ -4,13 +4,13 @@
 
 #include <chrono>
 #include <cstring>
-#include <future>
 #include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/memory/block_header.h"
+#include "common/runtime/post_and_wait.h"
 #include "common/runtime/random.h"
 #include "tests/rdma/test_ports.h"
 
@@ -121,14 +121,7 @@ PoolOnPort::~PoolOnPort() {
   loop_.Stop();
 }
 
-void PoolOnPort::OnLoop(const std::function<void()>& task) {
-  std::promise<void> ran;
-  loop_.Post([&] {
-    task();
-    ran.set_value();
-  });
-  ran.get_future().get();
-}
+void PoolOnPort::OnLoop(const std::function<void()>& task) { RunOnLoop(loop_, task); }
 
 void PoolOnPort::CacheBlocks(uint32_t count) {
   OnLoop([&] {
